@@ -1,0 +1,1 @@
+"""Analysis: the reference model, the rules, verdicts, explanations and reports."""

@@ -1,0 +1,1 @@
+"""Cli: the front door, one module per command."""

@@ -1,0 +1,1 @@
+"""Harness: owns the machines, runs scenarios in them and seals what was recorded."""

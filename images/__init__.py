@@ -1,0 +1,1 @@
+"""Images: from Debian packages to a bootable Xen, kernel and initramfs pair."""

@@ -1,0 +1,1 @@
+"""Traces: captures on disk, byte layouts, decoders and the EventTable."""
