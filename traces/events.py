@@ -1,0 +1,493 @@
+"""The one schema of every event that blkproof sees, and its documentation.
+
+``EVENTS`` drives the probes (an argument of a probe has the name of a field
+here), the decoders, the :class:`~blkproof.traces.table.EventTable`, its Parquet
+file and ``blkproof rules``.  Names are those of ``blkif.h`` and of the drivers.
+
+A field of dtype ``u32[8]`` is an array; the kernel may deliver it as one array
+or as numbered arguments (``gref0``, ``gref1``, ...).  ``n`` style fields say how
+many of its elements are valid: the rest is whatever memory held, so look no
+further.  Everything that a guest wrote is hostile until a rule has checked it.
+
+This file is longer than the house likes because it is one table, read as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+Origin = Literal["backend", "frontend", "either", "xen"]
+
+MAP_OP_WORDS: Final = 4
+"""64-bit words in one ``struct gnttab_map_grant_ref``."""
+UNMAP_OP_WORDS: Final = 3
+"""64-bit words in one ``struct gnttab_unmap_grant_ref``."""
+SEGMENTS_SEEN: Final = 64
+"""Segments of one request that a probe records; a request with more is not fully seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of an event: name, dtype (``u32``, ``u64[11]``, ``str``) and meaning with its unit."""
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One kind of event: its name, which domain records it, what happened, and its fields."""
+
+    name: str
+    origin: Origin
+    meaning: str
+    fields: tuple[Field, ...]
+
+
+class Event(Protocol):
+    """One row of the table, as rules see it: the columns that every event has, and its own fields.
+
+    ``tsc`` is in ticks of the one clock that Xen and all domains share, ``offset`` is the byte of
+    ``file`` (relative to the capture) at which the record starts.
+    """
+
+    @property
+    def event(self) -> str: ...  # noqa: D102 - described by BASE
+    @property
+    def tsc(self) -> int: ...  # noqa: D102 - described by BASE
+    @property
+    def source(self) -> str: ...  # noqa: D102 - described by BASE
+    @property
+    def cpu(self) -> int: ...  # noqa: D102 - described by BASE
+    @property
+    def pid(self) -> int: ...  # noqa: D102 - described by BASE
+    @property
+    def file(self) -> str: ...  # noqa: D102 - described by BASE
+    @property
+    def offset(self) -> int: ...  # noqa: D102 - described by BASE
+    def __getattr__(self, name: str) -> Any: ...
+
+
+BASE: Final = (
+    Field("event", "str", "name of the kind of event, a key of EVENTS"),
+    Field("tsc", "u64", "time in TSC ticks, one clock for Xen and all domains"),
+    Field("source", "str", "who recorded it: dom0, guest1, ... or xen"),
+    Field("cpu", "s16", "virtual CPU of the source (physical CPU for xen)"),
+    Field("pid", "s32", "thread of the source's kernel, -1 for xen"),
+    Field("file", "str", "file in the capture that holds the record"),
+    Field("offset", "u64", "byte in that file at which the record starts"),
+)
+"""The columns that every event has."""
+
+
+def _f(name: str, dtype: str, meaning: str) -> Field:
+    return Field(name, dtype, meaning)
+
+
+_RING = _f("ring", "u64", "address of struct xen_blkif_ring: names the ring on the backend's side")
+_RINFO = _f("rinfo", "u64", "address of struct blkfront_ring_info: names the ring on the frontend's side")
+_ID = _f("id", "u64", "id of the request, chosen by the frontend")
+_DOM = _f("dom", "u16", "domid of the frontend")
+_BACK_INDICES = (
+    _f("req_cons", "u32", "backend's req_cons; in be_request it is already past this request"),
+    _f("rsp_prod_pvt", "u32", "backend's private response producer"),
+    _f("nr_ents", "u32", "entries of the ring"),
+    _f("s_req_prod", "u32", "req_prod on the shared page"),
+    _f("s_req_event", "u32", "req_event on the shared page"),
+    _f("s_rsp_prod", "u32", "rsp_prod on the shared page"),
+    _f("s_rsp_event", "u32", "rsp_event on the shared page"),
+)
+_FRONT_INDICES = (
+    _f("req_prod_pvt", "u32", "frontend's private request producer, this request not yet counted"),
+    _f("rsp_cons", "u32", "frontend's response consumer"),
+    _f("nr_ents", "u32", "entries of the ring"),
+)
+_TREE = (
+    _f("pgc", "u32", "persistent_gnt_c: grants in the backend's tree"),
+    _f("in_use", "s32", "persistent_gnt_in_use"),
+)
+
+_BACKEND = (
+    EventType(
+        "be_request",
+        "backend",
+        "backend took a read, write, barrier, flush or indirect request off the ring "
+        "(dispatch_rw_block_io, private copy of the request)",
+        (
+            _RING,
+            _DOM,
+            _f("vbd", "u16", "handle of the backend's vbd"),
+            _f("op", "u8", "operation of blkif.h"),
+            _ID,
+            _f("nr", "u8", "nr_segments of a direct request"),
+            _f("handle", "u16", "handle of a direct request"),
+            _f("sector", "u64", "sector_number, 512-byte units (the same place in an indirect request)"),
+            _f("seg", "u64[11]", "segments: gref, first_sect << 32, last_sect << 40"),
+            _f("indirect_op", "u8", "operation inside an indirect request"),
+            _f("indirect_nr", "u16", "nr_segments of an indirect request"),
+            _f("indirect_handle", "u16", "handle of an indirect request"),
+            _f("indirect_gref", "u32[8]", "grants of the pages that hold an indirect request's segments"),
+            *_BACK_INDICES,
+            *_TREE,
+        ),
+    ),
+    EventType(
+        "be_discard",
+        "backend",
+        "backend took a discard request off the ring (dispatch_discard_io)",
+        (
+            _RING,
+            _DOM,
+            _f("op", "u8", "operation of blkif.h"),
+            _ID,
+            _f("flag", "u8", "BLKIF_DISCARD_SECURE or 0"),
+            _f("sector", "u64", "sector_number, 512-byte units"),
+            _f("nr_sectors", "u64", "length, 512-byte units"),
+            *_BACK_INDICES,
+        ),
+    ),
+    EventType(
+        "be_other",
+        "backend",
+        "backend took a request with an operation that it does not know (dispatch_other_io)",
+        (_RING, _DOM, _f("op", "u8", "operation"), _ID, *_BACK_INDICES),
+    ),
+    EventType(
+        "be_map_data",
+        "backend",
+        "backend is about to map the data pages of a request whose segments it has parsed and checked "
+        "(xen_blkbk_map_seg)",
+        (
+            _RING,
+            _ID,
+            _f("op", "u16", "operation after unwrapping an indirect request"),
+            _f("nr", "s32", "segments; at most SEGMENTS_SEEN of them are recorded"),
+            _f("gref", f"u32[{SEGMENTS_SEEN}]", "grant of each segment"),
+            _f("seg", f"u64[{SEGMENTS_SEEN}]", "struct seg_buf: offset in bytes, nsec << 32"),
+        ),
+    ),
+    EventType(
+        "be_map",
+        "backend",
+        "start of xen_blkbk_map, for data or for indirect pages",
+        (_RING, _f("n", "s32", "pages"), _f("ro", "u8", "1 when the backend will only read"), *_TREE),
+    ),
+    EventType("be_map_ret", "backend", "end of xen_blkbk_map", (_f("rc", "s32", "0 or an error"),)),
+    EventType(
+        "be_get",
+        "backend",
+        "backend looks a grant up in its tree (get_persistent_gnt)",
+        (_RING, _f("gref", "u32", "grant looked for"), *_TREE),
+    ),
+    EventType(
+        "be_get_ret",
+        "backend",
+        "result of the look-up by the same thread",
+        (
+            _f("pgnt", "u64", "address of struct persistent_gnt, 0 for a miss"),
+            _f("gref", "u32", "its grant; only with a hit"),
+            _f("handle", "u32", "its handle; only with a hit"),
+        ),
+    ),
+    EventType(
+        "be_add",
+        "backend",
+        "backend adds a mapped grant to its tree (add_persistent_gnt)",
+        (_RING, _f("gref", "u32", "grant"), _f("handle", "u32", "handle of its mapping"), *_TREE),
+    ),
+    EventType("be_add_ret", "backend", "result of the adding", (_f("rc", "s32", "0, -EBUSY or -EINVAL"),)),
+    EventType(
+        "be_put",
+        "backend",
+        "a request gives a persistent grant back (put_persistent_gnt)",
+        (
+            _RING,
+            _f("gref", "u32", "grant"),
+            _f("handle", "u32", "handle of its mapping"),
+            _f("active", "u8", "1 when it was in use, as it must be"),
+            *_TREE,
+        ),
+    ),
+    EventType("be_purge", "backend", "LRU scan of the tree (purge_persistent_gnt)", (_RING, *_TREE)),
+    EventType(
+        "be_purge_work",
+        "backend",
+        "deferred unmapping of purged grants starts (xen_blkbk_unmap_purged_grants)",
+        (_f("work", "u64", "address of the ring's persistent_purge_work"),),
+    ),
+    EventType(
+        "be_free_persistent",
+        "backend",
+        "backend starts to unmap its whole tree (free_persistent_gnts)",
+        (_RING, _f("num", "u32", "grants in the tree"), *_TREE),
+    ),
+    EventType(
+        "be_io_end",
+        "backend",
+        "one bio of the request ended (__end_block_io_op)",
+        (_RING, _ID, _f("error", "u8", "blk_status_t, 0 for success")),
+    ),
+    EventType(
+        "be_response",
+        "backend",
+        "backend writes a response (make_response; indices are from before it)",
+        (
+            _RING,
+            _DOM,
+            _ID,
+            _f("op", "u16", "operation, copied from the request"),
+            _f("status", "s32", "BLKIF_RSP_*: 0, -1 or -2"),
+            *_BACK_INDICES,
+            *_TREE,
+        ),
+    ),
+    EventType(
+        "be_disconnect",
+        "backend",
+        "backend disconnects a device (xen_blkif_disconnect)",
+        (_DOM,),
+    ),
+    EventType(
+        "be_fe_changed",
+        "backend",
+        "backend saw its frontend change state (frontend_changed)",
+        (_f("node", "str", "xenstore path of the backend"), _f("state", "u32", "XenbusState")),
+    ),
+    EventType(
+        "gt_map",
+        "backend",
+        "grants were mapped; statuses and handles are in (set_foreign_p2m_mapping)",
+        (
+            _f("n", "u32", "operations, at most 11 are recorded"),
+            _f("ops", f"u64[{11 * MAP_OP_WORDS}]", "struct gnttab_map_grant_ref, 4 words each"),
+        ),
+    ),
+    EventType(
+        "gt_unmap",
+        "backend",
+        "grants were unmapped; statuses are in (clear_foreign_p2m_mapping, up to 21 operations)",
+        (
+            _f("n", "u32", "operations"),
+            _f("ops", f"u64[{21 * UNMAP_OP_WORDS}]", "struct gnttab_unmap_grant_ref, 3 words each"),
+        ),
+    ),
+    EventType(
+        "gt_unmap_many",
+        "backend",
+        "the same for more than 21 operations",
+        (
+            _f("n", "u32", "operations, at most SEGMENTS_SEEN are recorded"),
+            _f(
+                "ops", f"u64[{SEGMENTS_SEEN * UNMAP_OP_WORDS}]", "struct gnttab_unmap_grant_ref, 3 words each"
+            ),
+        ),
+    ),
+    EventType(
+        "gt_unmap_async",
+        "backend",
+        "one try of a safe unmap (__gnttab_unmap_refs_async)",
+        (
+            _f("item", "u64", "address of struct gntab_unmap_queue_data"),
+            _f("n", "u32", "pages"),
+            _f("age", "u32", "tries before this one"),
+        ),
+    ),
+)
+
+_FRONTEND = (
+    EventType(
+        "fe_queue",
+        "frontend",
+        "block layer hands the frontend a read, write or flush (blkif_queue_rw_req)",
+        (
+            _RINFO,
+            _f("vdev", "s32", "virtual device number"),
+            _f("flags", "u32", "cmd_flags: REQ_OP_* in the low byte"),
+            _f("sector", "u64", "first sector, 512-byte units"),
+            _f("bytes", "u32", "length in bytes"),
+            *_FRONT_INDICES,
+            _f("pgc", "u32", "persistent_gnts_c: granted entries in the free list"),
+            _f("persistent", "u8", "feature_persistent as negotiated"),
+            _f("max_indirect", "u32", "max_indirect_segments as negotiated, 0 for none"),
+        ),
+    ),
+    EventType(
+        "fe_discard",
+        "frontend",
+        "block layer hands the frontend a discard (blkif_queue_discard_req)",
+        (
+            _RINFO,
+            _f("sector", "u64", "first sector, 512-byte units"),
+            _f("bytes", "u32", "length in bytes"),
+            *_FRONT_INDICES,
+        ),
+    ),
+    EventType(
+        "fe_id",
+        "frontend",
+        "frontend chose an id for the request that this thread is queueing (get_id_from_freelist)",
+        (_ID,),
+    ),
+    EventType(
+        "fe_seg",
+        "frontend",
+        "frontend is about to fill one segment; the head of the request is already filled "
+        "(blkif_setup_rw_req_grant)",
+        (
+            _RINFO,
+            _ID,
+            _f("idx", "u32", "number of the segment"),
+            _f("op", "u8", "operation on the ring"),
+            _f("nr", "u8", "nr_segments of a direct request"),
+            _f("sector", "u64", "sector_number, 512-byte units (the same place in an indirect request)"),
+            _f("indirect_op", "u8", "operation inside an indirect request"),
+            _f("indirect_nr", "u16", "nr_segments of an indirect request"),
+            _f("gfn", "u64", "guest frame with the data"),
+            _f("off", "u32", "byte in the frame"),
+            _f("len", "u32", "bytes"),
+            _f("copy", "u8", "1 when the data is copied into a bounce page"),
+        ),
+    ),
+    EventType(
+        "fe_grant",
+        "frontend",
+        "grant that the frontend took for the segment that this thread is filling (get_grant)",
+        (_f("gref", "u32", "grant"),),
+    ),
+    EventType(
+        "fe_indirect_grant",
+        "frontend",
+        "grant that the frontend took for an indirect page (get_indirect_grant)",
+        (_f("gref", "u32", "grant"),),
+    ),
+    EventType(
+        "fe_irq",
+        "frontend",
+        "frontend looks for responses (blkif_interrupt)",
+        (
+            _RINFO,
+            _f("req_prod_pvt", "u32", "frontend's private request producer"),
+            _f("rsp_cons", "u32", "frontend's response consumer"),
+            _f("nr_ents", "u32", "entries of the ring"),
+            _f("s_rsp_prod", "u32", "rsp_prod on the shared page"),
+            _f("s_rsp_event", "u32", "rsp_event on the shared page"),
+        ),
+    ),
+    EventType(
+        "fe_response",
+        "frontend",
+        "frontend took a response, other than to a discard, and completes its request (blkif_completion)",
+        (
+            _RINFO,
+            _f("id", "u64", "id in the response"),
+            _f("op", "u8", "operation in the response"),
+            _f("status", "s16", "BLKIF_RSP_*"),
+            _f("rsp_cons", "u32", "frontend's response consumer before this interrupt's responses"),
+        ),
+    ),
+    EventType(
+        "fe_recycle",
+        "frontend",
+        "frontend frees an id (add_id_to_freelist)",
+        (_RINFO, _ID),
+    ),
+    EventType(
+        "fe_be_changed",
+        "frontend",
+        "frontend saw its backend change state (blkback_changed)",
+        (_f("node", "str", "xenstore path of the frontend"), _f("state", "u32", "XenbusState")),
+    ),
+    EventType(
+        "gt_grant",
+        "frontend",
+        "access granted (gnttab_grant_foreign_access_ref)",
+        (
+            _f("ref", "u32", "grant"),
+            _f("dom", "u16", "domid that gets access"),
+            _f("frame", "u64", "frame granted"),
+            _f("ro", "s32", "1 for read-only"),
+        ),
+    ),
+    EventType(
+        "gt_claim",
+        "frontend",
+        "grant reference taken from a list (gnttab_claim_grant_reference)",
+        (_f("ref", "s32", "grant, or a negative error"),),
+    ),
+    EventType(
+        "gt_try_end",
+        "frontend",
+        "driver asks to end a grant (gnttab_try_end_foreign_access)",
+        (_f("ref", "u32", "grant"),),
+    ),
+    EventType(
+        "gt_try_end_ret",
+        "frontend",
+        "result of the try by the same thread",
+        (_f("ok", "s32", "1 ended, 0 still mapped by the backend"),),
+    ),
+    EventType(
+        "gt_end",
+        "frontend",
+        "driver ends a grant for good, at once or deferred (gnttab_end_foreign_access)",
+        (_f("ref", "u32", "grant"),),
+    ),
+    EventType(
+        "gt_put_free",
+        "frontend",
+        "grant reference is free again (put_free_entry_locked)",
+        (_f("ref", "u32", "grant"),),
+    ),
+)
+
+_EITHER = (
+    EventType(
+        "xs_write",
+        "either",
+        "a kernel writes to xenstore (xenbus_write)",
+        (
+            _f("xbt", "u32", "transaction, 0 for none"),
+            _f("dir", "str", "directory"),
+            _f("node", "str", "key in it"),
+            _f("value", "str", "value"),
+        ),
+    ),
+    EventType(
+        "xs_switch",
+        "either",
+        "a driver switches its XenBus state (xenbus_switch_state)",
+        (_f("node", "str", "xenstore path of the device"), _f("state", "u32", "XenbusState")),
+    ),
+    EventType(
+        "ev_notify",
+        "either",
+        "event channel notified (notify_remote_via_irq)",
+        (_f("irq", "s32", "irq bound to the channel"),),
+    ),
+    EventType(
+        "mark",
+        "either",
+        "the harness marks a phase through trace_marker: armed, attach, load, loaded, detach, disarm",
+        (_f("text", "str", "blkproof:<phase>"),),
+    ),
+)
+
+_XEN = (
+    EventType(
+        "xen_map",
+        "xen",
+        "Xen mapped a grant (TRC_MEM_PAGE_GRANT_MAP)",
+        (_f("dom", "u16", "domid that granted it"),),
+    ),
+    EventType(
+        "xen_unmap",
+        "xen",
+        "Xen is unmapping a grant (TRC_MEM_PAGE_GRANT_UNMAP)",
+        (_f("dom", "u16", "domid that granted it"),),
+    ),
+)
+
+EVENTS: Final[dict[str, EventType]] = {kind.name: kind for kind in (*_BACKEND, *_FRONTEND, *_EITHER, *_XEN)}
+"""Every kind of event by its name."""
