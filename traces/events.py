@@ -23,6 +23,8 @@ MAP_OP_WORDS: Final = 4
 """64-bit words in one ``struct gnttab_map_grant_ref``."""
 UNMAP_OP_WORDS: Final = 3
 """64-bit words in one ``struct gnttab_unmap_grant_ref``."""
+SEG_BUF_WORDS: Final = 2
+"""64-bit words in one ``struct seg_buf`` of xen-blkback; the high half of the second is padding."""
 SEGMENTS_SEEN: Final = 64
 """Segments of one request that a probe records; a request with more is not fully seen."""
 
@@ -165,7 +167,11 @@ _BACKEND = (
             _f("op", "u16", "operation after unwrapping an indirect request"),
             _f("nr", "s32", "segments; at most SEGMENTS_SEEN of them are recorded"),
             _f("gref", f"u32[{SEGMENTS_SEEN}]", "grant of each segment"),
-            _f("seg", f"u64[{SEGMENTS_SEEN}]", "struct seg_buf: offset in bytes, nsec << 32"),
+            _f(
+                "seg",
+                f"u64[{SEGMENTS_SEEN * SEG_BUF_WORDS}]",
+                "struct seg_buf, 2 words each: offset in bytes, then nsec in the low 32 bits",
+            ),
         ),
     ),
     EventType(
