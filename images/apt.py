@@ -1,0 +1,178 @@
+"""apt in a directory of our own: resolves and downloads for any suite, as any user.
+
+The host's packages are never touched. What the host's apt.conf says of proxies and the like applies.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from blkproof.images.cache import Progress, cache_root
+from blkproof.images.errors import FetchError
+from blkproof.images.lock import Lock, LockedPackage
+from blkproof.images.recipe import Recipe
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_SECURITY_POOL = "pool/updates/"
+_HELPER = "/usr/lib/apt/apt-helper"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Base addresses of the Debian archive and of its security archive, without a slash at the end."""
+
+    main: str
+    security: str
+
+    def url(self, filename: str) -> str:
+        """Return the address of a pool file."""
+        base = self.security if filename.startswith(_SECURITY_POOL) else self.main
+        return f"{base}/{filename.replace('+', '%2b').replace('~', '%7e')}"
+
+
+def host_mirror() -> Mirror:
+    """Return BLKPROOF_MIRROR ("main [security]"), or the mirror that the host's apt is set to."""
+    if own := os.environ.get("BLKPROOF_MIRROR", "").split():
+        return _mirror(own[0], own[1] if len(own) > 1 else None)
+    codename = _host_codename()
+    bases: dict[str, str] = {}
+    form = "$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)"
+    for line in _run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).splitlines():
+        *names, component, uri = line.split(" ")
+        if component == "main":
+            for name in names:
+                bases.setdefault(name, uri)
+    main = bases.get(codename) or bases.get("stable")
+    if not main:
+        raise FetchError(
+            f"apt's sources name no mirror for {codename} main: "
+            "set BLKPROOF_MIRROR to a Debian mirror's address"
+        )
+    return _mirror(main, bases.get(f"{codename}-security") or bases.get("stable-security"))
+
+
+def resolve(recipe: Recipe, progress: Progress) -> Lock:
+    """Let apt resolve the closure of the recipe's packages and return it as a lock.
+
+    The package lists come from the mirror, their signatures checked by apt.
+    """
+    progress(f"resolving packages of {recipe.name} ({recipe.suite})")
+    if not _KEYRING.is_file():
+        raise FetchError(f"{_KEYRING} is missing: install debian-archive-keyring")
+    options = _options(recipe.suite, host_mirror())
+    _run(["apt-get", *options, "--error-on=any", "update"])
+    requested = recipe.packages.all()
+    plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", *requested])
+    chosen = re.findall(r"^Inst (\S+) \((\S+) ", plan, re.MULTILINE)
+    shown = _run(["apt-cache", *options, "show", *(f"{name}={version}" for name, version in chosen)])
+    packages = sorted(_stanzas(shown), key=lambda package: package.name)
+    return Lock(suite=recipe.suite, requested=requested, packages=tuple(packages))
+
+
+def download(files: Iterable[tuple[LockedPackage, Path]], mirror: Mirror) -> str:
+    """Download package files to the paths given, several at once; return apt's complaints.
+
+    A file that fails is simply not there afterwards.
+    """
+    batches: list[list[str]] = [[], [], [], []]
+    for number, (package, path) in enumerate(sorted(files, key=lambda f: -f[0].size)):
+        batches[number % len(batches)] += [
+            mirror.url(package.filename),
+            str(path),
+            f"SHA256:{package.sha256}",
+        ]
+    running = [
+        subprocess.Popen(
+            [_HELPER, "-oAPT::Sandbox::User=root", "-oAcquire::Retries=2", "download-file", *batch],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        for batch in batches
+        if batch
+    ]
+    return "".join(process.communicate()[1] for process in running)
+
+
+def _mirror(main: str, security: str | None) -> Mirror:
+    main = main.rstrip("/")
+    return Mirror(main, (security or f"{main}-security").rstrip("/"))
+
+
+def _host_codename() -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        key, _, value = line.partition("=")
+        if key == "VERSION_CODENAME":
+            return value.strip('"')
+    raise FetchError(
+        "/etc/os-release names no VERSION_CODENAME: set BLKPROOF_MIRROR to a Debian mirror's address"
+    )
+
+
+def _options(suite: str, mirror: Mirror) -> list[str]:
+    base = cache_root() / "apt" / suite
+    shutil.rmtree(base, ignore_errors=True)
+    for part in ("lists/partial", "cache/archives/partial", "empty"):
+        (base / part).mkdir(parents=True)
+    (base / "status").touch()
+    source = f"deb [arch=amd64 signed-by={_KEYRING}]"
+    archives = [f"{mirror.main} {suite}"]
+    if suite != "sid":
+        archives += [f"{mirror.main} {suite}-updates", f"{mirror.security} {suite}-security"]
+    (base / "sources.list").write_text("".join(f"{source} {archive} main\n" for archive in archives))
+    settings = {
+        "APT::Architecture": "amd64",
+        "APT::Architectures::": "amd64",
+        "APT::Sandbox::User": "root",
+        "APT::Update::Post-Invoke-Success": "",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "2",
+        "Dir::State": base,
+        "Dir::State::lists": base / "lists",
+        "Dir::State::status": base / "status",
+        "Dir::Cache": base / "cache",
+        "Dir::Etc::sourcelist": base / "sources.list",
+        "Dir::Etc::sourceparts": base / "empty",
+        "Dir::Etc::preferences": base / "no-preferences",
+        "Dir::Etc::preferencesparts": base / "empty",
+    }
+    return [f"-o{key}={value}" for key, value in settings.items()]
+
+
+def _stanzas(shown: str) -> Iterable[LockedPackage]:
+    seen: set[str] = set()
+    for stanza in shown.split("\n\n"):
+        field = dict(re.findall(r"^(\S+): (.*)$", stanza, re.MULTILINE))
+        # A version that is in two archives is shown twice: the first is apt's own choice.
+        if field and field["Package"] not in seen:
+            seen.add(field["Package"])
+            yield LockedPackage(
+                name=field["Package"],
+                version=field["Version"],
+                arch=field["Architecture"],
+                filename=field["Filename"],
+                size=int(field["Size"]),
+                sha256=field["SHA256"],
+            )
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
+    except FileNotFoundError as error:
+        raise FetchError(f"{command[0]}: not found: blkproof builds its images on Debian only") from error
+    if done.returncode != 0:
+        words = [line for line in done.stderr.splitlines() if line.startswith("E:")] or [done.stderr.strip()]
+        verb = next(word for word in command[1:] if not word.startswith("-"))
+        raise FetchError(
+            f"{command[0]} {verb} failed: {' '.join(words)}: check the network, "
+            "or set BLKPROOF_MIRROR to a Debian mirror that can be reached"
+        )
+    return done.stdout
