@@ -1,0 +1,192 @@
+"""From rows to the lines that arm them: ``kprobe_events`` definitions and event filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from blkproof.harness.probes.ctype import Array, Function, Pointer, Scalar, TypeSource
+from blkproof.harness.probes.errors import ProbeError
+from blkproof.harness.probes.expression import ExpressionError, Term, Terms, evaluate
+from blkproof.traces.events import EVENTS
+
+GROUP: Final = "blkproof"
+"""Directory of our events in tracefs."""
+KERNEL: Final = "vmlinux"
+"""Name of the kernel itself, beside those of modules."""
+
+# Limits of the kernel (v6.1, kernel/trace/trace_probe.h and trace.c).
+MAX_ARGUMENTS: Final = 128
+MAX_EVENT_BYTES: Final = 3072
+MAX_ELEMENTS: Final = 64
+MAX_ARGUMENT_CHARS: Final = 63
+MAX_LINE_CHARS: Final = 4094
+
+_RETURNS_AT_ONCE: Final = 64
+"""Calls of one function in flight before a return probe misses one; the kernel's default may be 1."""
+_POINTER: Final = Scalar("pointer", 8, signed=False)
+_DTYPE: Final = re.compile(r"([us])(\d+)(?:\[(\d+)])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One row: where in the kernel an event of the schema is seen, and how to fetch its fields.
+
+    ``fields`` are C expressions over the function's parameters (``$retval`` with ``returns``), in the
+    order of the schema.  ``when`` is a filter over the fields, in ftrace's language.
+    """
+
+    event: str
+    module: str
+    function: str
+    fields: Mapping[str, str]
+    returns: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What to write to tracefs to arm one probe."""
+
+    event: str
+    module: str
+    line: str
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    text: str
+    size: int
+
+
+def compile_rows(rows: Iterable[Probe], sources: Mapping[str, TypeSource]) -> tuple[Definition, ...]:
+    """Compile rows with the types of each module.
+
+    :raise ProbeError: when an expression, a type or a limit of the kernel is at odds with a row.
+    """
+    return tuple(_compile(row, sources) for row in rows)
+
+
+def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> Definition:
+    if row.module not in sources:
+        raise ProbeError(f"probe {row.event}: no types of {row.module}, only of {', '.join(sources)}")
+    source = sources[row.module]
+    function = source.function(row.function)
+    if function is None:
+        raise ProbeError(
+            f"probe {row.event}: {row.module} has no function {row.function}() that can be probed;"
+            " was it inlined or renamed?"
+        )
+    arguments = [argument for field in row.fields for argument in _field(row, field, function, source)]
+    place = row.function if row.module == KERNEL else f"{row.module}:{row.function}"
+    kind = f"r{_RETURNS_AT_ONCE}" if row.returns else "p"
+    line = " ".join([f"{kind}:{GROUP}/{row.event}", place, *(a.text for a in arguments)])
+    _check_limits(row, arguments, line)
+    return Definition(row.event, row.module, line, row.when)
+
+
+def _field(row: Probe, field: str, function: Function, source: TypeSource) -> list[_Argument]:
+    text = row.fields[field]
+    try:
+        dtype = _dtype(row.event, field)
+        terms = evaluate(text, function, source, returns=row.returns)
+        return list(_string(field, terms) if dtype == "str" else _numbers(field, dtype, terms))
+    except ExpressionError as wrong:
+        where = f"{row.module}:{row.function}"
+        raise ProbeError(f"probe {row.event} ({where}), {field} = {text}: {wrong}") from wrong
+
+
+def _dtype(event: str, field: str) -> str:
+    kind = EVENTS.get(event)
+    dtype = None if kind is None else next((f.dtype for f in kind.fields if f.name == field), None)
+    if dtype is None:
+        raise ExpressionError(f"the schema has no field {field!r} of an event {event!r}")
+    return dtype
+
+
+def _string(field: str, terms: Terms) -> Iterator[_Argument]:
+    """Yield the argument of a C string: a pointer to characters, or an array of them."""
+    for term in terms:
+        first = term.target() if isinstance(term.type, Pointer | Array) else term
+        if len(terms) > 1 or not first.place or first.type.size != 1:
+            raise ExpressionError(f"{term.type.name} is no string")
+        yield _Argument(f"{field}={first.render()}:string", 4)
+
+
+def _numbers(field: str, dtype: str, terms: Terms) -> Iterator[_Argument]:
+    match = _DTYPE.fullmatch(dtype)
+    if match is None:
+        raise ExpressionError(f"the schema's dtype {dtype!r} can't be recorded")
+    if len(terms) != int(match[3] or 1):
+        raise ExpressionError(f"gives {len(terms)} values where the schema has {dtype}")
+    for term in terms:
+        _check_fits(term, match[1] == "s", int(match[2]) // 8, dtype)
+    if len(terms) == 1 and match[3] is None:
+        yield _Argument(f"{field}={terms[0].render()}:{_kind(terms[0])}", _size(terms[0]))
+    elif _contiguous(terms):
+        chunks = [terms[i : i + MAX_ELEMENTS] for i in range(0, len(terms), MAX_ELEMENTS)]
+        for number, chunk in enumerate(chunks):
+            name = field if len(chunks) == 1 else f"{field}{number}"
+            text = f"{name}={chunk[0].render()}:{_kind(chunk[0])}[{len(chunk)}]"
+            yield _Argument(text, _size(chunk[0]) * len(chunk))
+    else:
+        for number, term in enumerate(terms):
+            yield _Argument(f"{field}{number}={term.render()}:{_kind(term)}", _size(term))
+
+
+def _scalar(term: Term) -> Scalar:
+    if isinstance(term.type, Pointer):
+        return _POINTER
+    if not isinstance(term.type, Scalar):
+        raise ExpressionError(f"{term.type.name} is no number")
+    return term.type
+
+
+def _size(term: Term) -> int:
+    """Bytes that the kernel fetches: of a bitfield, the smallest word around it."""
+    if term.bits is None:
+        return _scalar(term).size
+    return next(size for size in (1, 2, 4, 8) if sum(term.bits) <= 8 * size)
+
+
+def _kind(term: Term) -> str:
+    """Return the fetch type, in ftrace's words."""
+    if term.bits is not None:
+        shift, width = term.bits
+        return f"b{width}@{shift}/{8 * _size(term)}"
+    return f"{'s' if _scalar(term).signed else 'u'}{8 * _size(term)}"
+
+
+def _check_fits(term: Term, signed: bool, size: int, dtype: str) -> None:
+    """Let a narrower number be widened when it's read; anything else would change the value."""
+    scalar = _scalar(term)
+    same = scalar.signed == signed and _size(term) <= size
+    widened = signed and not scalar.signed and _size(term) < size
+    if not same and not widened:
+        raise ExpressionError(f"{scalar.name} does not fit the schema's {dtype}; cast it if it must")
+
+
+def _contiguous(terms: Terms) -> bool:
+    first = terms[0]
+    return first.place and all(
+        term.place
+        and term.bits is None
+        and term.fetch == first.fetch
+        and term.offset == first.offset + number * _size(first)
+        for number, term in enumerate(terms)
+    )
+
+
+def _check_limits(row: Probe, arguments: list[_Argument], line: str) -> None:
+    longest = max((a.text for a in arguments), key=len, default="")
+    for what, found, limit in (
+        ("arguments", len(arguments), MAX_ARGUMENTS),
+        ("bytes", sum(a.size for a in arguments), MAX_EVENT_BYTES),
+        ("characters in a line", len(line), MAX_LINE_CHARS),
+        (f"characters in {longest!r}", len(longest.partition("=")[2]), MAX_ARGUMENT_CHARS),
+    ):
+        if found > limit:
+            raise ProbeError(f"probe {row.event}: {found} {what}, the kernel takes {limit}")

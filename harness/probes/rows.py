@@ -1,0 +1,292 @@
+"""The table of probes: one row for each event of the schema that a kernel records.
+
+To add one: describe the event in ``traces/events.py``, then add its row here.  Expressions use the names
+of the drivers' source (Linux v6.1, drivers/block/xen-blkback/blkback.c and xenbus.c,
+drivers/block/xen-blkfront.c, drivers/xen/, arch/x86/xen/p2m.c).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blkproof.harness.probes.compiler import KERNEL, Probe
+from blkproof.traces.events import MAP_OP_WORDS, SEG_BUF_WORDS, SEGMENTS_SEEN, UNMAP_OP_WORDS
+
+_BACK: Final = "xen_blkback"
+_FRONT: Final = "xen_blkfront"
+
+_BACK_INDICES: Final = {
+    "req_cons": "ring->blk_rings.common.req_cons",
+    "rsp_prod_pvt": "ring->blk_rings.common.rsp_prod_pvt",
+    "nr_ents": "ring->blk_rings.common.nr_ents",
+    "s_req_prod": "ring->blk_rings.common.sring->req_prod",
+    "s_req_event": "ring->blk_rings.common.sring->req_event",
+    "s_rsp_prod": "ring->blk_rings.common.sring->rsp_prod",
+    "s_rsp_event": "ring->blk_rings.common.sring->rsp_event",
+}
+_TREE: Final = {
+    "pgc": "ring->persistent_gnt_c",
+    "in_use": "ring->persistent_gnt_in_use.counter",
+}
+_FRONT_INDICES: Final = {
+    "req_prod_pvt": "rinfo->ring.req_prod_pvt",
+    "rsp_cons": "rinfo->ring.rsp_cons",
+    "nr_ents": "rinfo->ring.nr_ents",
+}
+_SETUP: Final = "((struct setup_rw_req *)data)"
+_DEV_ID: Final = "((struct blkfront_ring_info *)dev_id)"
+_UNMAPS_IN_ONE_ARRAY: Final = 21
+
+_BACKEND: Final = (
+    Probe(
+        "be_request",
+        _BACK,
+        "dispatch_rw_block_io",
+        {
+            "ring": "ring",
+            "dom": "ring->blkif->domid",
+            "vbd": "ring->blkif->vbd.handle",
+            "op": "req->operation",
+            "id": "req->u.rw.id",
+            "nr": "req->u.rw.nr_segments",
+            "handle": "req->u.rw.handle",
+            "sector": "req->u.rw.sector_number",
+            "seg": "((u64 *)req->u.rw.seg)[:11]",
+            "indirect_op": "req->u.indirect.indirect_op",
+            "indirect_nr": "req->u.indirect.nr_segments",
+            "indirect_handle": "req->u.indirect.handle",
+            "indirect_gref": "req->u.indirect.indirect_grefs[:8]",
+            **_BACK_INDICES,
+            **_TREE,
+        },
+    ),
+    Probe(
+        "be_discard",
+        _BACK,
+        "dispatch_discard_io",
+        {
+            "ring": "ring",
+            "dom": "ring->blkif->domid",
+            "op": "req->operation",
+            "id": "req->u.discard.id",
+            "flag": "req->u.discard.flag",
+            "sector": "req->u.discard.sector_number",
+            "nr_sectors": "req->u.discard.nr_sectors",
+            **_BACK_INDICES,
+        },
+    ),
+    Probe(
+        "be_other",
+        _BACK,
+        "dispatch_other_io",
+        {
+            "ring": "ring",
+            "dom": "ring->blkif->domid",
+            "op": "req->operation",
+            "id": "req->u.other.id",
+            **_BACK_INDICES,
+        },
+    ),
+    Probe(
+        "be_map_data",
+        _BACK,
+        "xen_blkbk_map_seg",
+        {
+            "ring": "pending_req->ring",
+            "id": "pending_req->id",
+            "op": "pending_req->operation",
+            "nr": "pending_req->nr_segs",
+            "gref": f"pending_req->segments[:{SEGMENTS_SEEN}]->gref",
+            "seg": f"((u64 *)pending_req->seg)[:{SEGMENTS_SEEN * SEG_BUF_WORDS}]",
+        },
+    ),
+    Probe("be_map", _BACK, "xen_blkbk_map", {"ring": "ring", "n": "num", "ro": "ro", **_TREE}),
+    Probe("be_map_ret", _BACK, "xen_blkbk_map", {"rc": "$retval"}, returns=True),
+    Probe("be_get", _BACK, "get_persistent_gnt", {"ring": "ring", "gref": "gref", **_TREE}),
+    Probe(
+        "be_get_ret",
+        _BACK,
+        "get_persistent_gnt",
+        {"pgnt": "$retval", "gref": "$retval->gnt", "handle": "$retval->handle"},
+        returns=True,
+    ),
+    Probe(
+        "be_add",
+        _BACK,
+        "add_persistent_gnt",
+        {"ring": "ring", "gref": "persistent_gnt->gnt", "handle": "persistent_gnt->handle", **_TREE},
+    ),
+    Probe("be_add_ret", _BACK, "add_persistent_gnt", {"rc": "$retval"}, returns=True),
+    Probe(
+        "be_put",
+        _BACK,
+        "put_persistent_gnt",
+        {
+            "ring": "ring",
+            "gref": "persistent_gnt->gnt",
+            "handle": "persistent_gnt->handle",
+            "active": "persistent_gnt->active",
+            **_TREE,
+        },
+    ),
+    Probe("be_purge", _BACK, "purge_persistent_gnt", {"ring": "ring", **_TREE}),
+    Probe("be_purge_work", _BACK, "xen_blkbk_unmap_purged_grants", {"work": "work"}),
+    Probe("be_free_persistent", _BACK, "free_persistent_gnts", {"ring": "ring", "num": "num", **_TREE}),
+    Probe(
+        "be_io_end",
+        _BACK,
+        "__end_block_io_op",
+        {"ring": "pending_req->ring", "id": "pending_req->id", "error": "error"},
+    ),
+    Probe(
+        "be_response",
+        _BACK,
+        "make_response",
+        {
+            "ring": "ring",
+            "dom": "ring->blkif->domid",
+            "id": "id",
+            "op": "op",
+            "status": "st",
+            **_BACK_INDICES,
+            **_TREE,
+        },
+    ),
+    Probe("be_disconnect", _BACK, "xen_blkif_disconnect", {"dom": "blkif->domid"}),
+    Probe(
+        "be_fe_changed",
+        _BACK,
+        "frontend_changed",
+        {"node": "dev->nodename", "state": "frontend_state"},
+    ),
+    Probe(
+        "gt_map",
+        KERNEL,
+        "set_foreign_p2m_mapping",
+        {"n": "count", "ops": f"((u64 *)map_ops)[:{11 * MAP_OP_WORDS}]"},
+    ),
+    Probe(
+        "gt_unmap",
+        KERNEL,
+        "clear_foreign_p2m_mapping",
+        {"n": "count", "ops": f"((u64 *)unmap_ops)[:{_UNMAPS_IN_ONE_ARRAY * UNMAP_OP_WORDS}]"},
+        when=f"n <= {_UNMAPS_IN_ONE_ARRAY}",
+    ),
+    Probe(
+        "gt_unmap_many",
+        KERNEL,
+        "clear_foreign_p2m_mapping",
+        {"n": "count", "ops": f"((u64 *)unmap_ops)[:{SEGMENTS_SEEN * UNMAP_OP_WORDS}]"},
+        when=f"n > {_UNMAPS_IN_ONE_ARRAY}",
+    ),
+    Probe(
+        "gt_unmap_async",
+        KERNEL,
+        "__gnttab_unmap_refs_async",
+        {"item": "item", "n": "item->count", "age": "item->age"},
+    ),
+)
+
+_FRONTEND: Final = (
+    Probe(
+        "fe_queue",
+        _FRONT,
+        "blkif_queue_rw_req",
+        {
+            "rinfo": "rinfo",
+            "vdev": "rinfo->dev_info->vdevice",
+            "flags": "req->cmd_flags",
+            "sector": "req->__sector",
+            "bytes": "req->__data_len",
+            **_FRONT_INDICES,
+            "pgc": "rinfo->persistent_gnts_c",
+            "persistent": "rinfo->dev_info->feature_persistent",
+            "max_indirect": "rinfo->dev_info->max_indirect_segments",
+        },
+    ),
+    Probe(
+        "fe_discard",
+        _FRONT,
+        "blkif_queue_discard_req",
+        {"rinfo": "rinfo", "sector": "req->__sector", "bytes": "req->__data_len", **_FRONT_INDICES},
+    ),
+    Probe("fe_id", _FRONT, "get_id_from_freelist", {"id": "(u32)$retval"}, returns=True),
+    Probe(
+        "fe_seg",
+        _FRONT,
+        "blkif_setup_rw_req_grant",
+        {
+            "rinfo": f"{_SETUP}->rinfo",
+            "id": f"{_SETUP}->ring_req->u.rw.id",
+            "idx": f"{_SETUP}->grant_idx",
+            "op": f"{_SETUP}->ring_req->operation",
+            "nr": f"{_SETUP}->ring_req->u.rw.nr_segments",
+            "sector": f"{_SETUP}->ring_req->u.rw.sector_number",
+            "indirect_op": f"{_SETUP}->ring_req->u.indirect.indirect_op",
+            "indirect_nr": f"{_SETUP}->ring_req->u.indirect.nr_segments",
+            "gfn": "gfn",
+            "off": "offset",
+            "len": "len",
+            "copy": f"{_SETUP}->need_copy",
+        },
+    ),
+    Probe("fe_grant", _FRONT, "get_grant", {"gref": "$retval->gref"}, returns=True),
+    Probe("fe_indirect_grant", _FRONT, "get_indirect_grant", {"gref": "$retval->gref"}, returns=True),
+    Probe(
+        "fe_irq",
+        _FRONT,
+        "blkif_interrupt",
+        {
+            "rinfo": "dev_id",
+            "req_prod_pvt": f"{_DEV_ID}->ring.req_prod_pvt",
+            "rsp_cons": f"{_DEV_ID}->ring.rsp_cons",
+            "nr_ents": f"{_DEV_ID}->ring.nr_ents",
+            "s_rsp_prod": f"{_DEV_ID}->ring.sring->rsp_prod",
+            "s_rsp_event": f"{_DEV_ID}->ring.sring->rsp_event",
+        },
+    ),
+    Probe(
+        "fe_response",
+        _FRONT,
+        "blkif_completion",
+        {
+            "rinfo": "rinfo",
+            "id": "bret->id",
+            "op": "bret->operation",
+            "status": "bret->status",
+            "rsp_cons": "rinfo->ring.rsp_cons",
+        },
+    ),
+    Probe("fe_recycle", _FRONT, "add_id_to_freelist", {"rinfo": "rinfo", "id": "id"}),
+    Probe(
+        "fe_be_changed",
+        _FRONT,
+        "blkback_changed",
+        {"node": "dev->nodename", "state": "backend_state"},
+    ),
+    Probe(
+        "gt_grant",
+        KERNEL,
+        "gnttab_grant_foreign_access_ref",
+        {"ref": "ref", "dom": "domid", "frame": "frame", "ro": "readonly"},
+    ),
+    Probe("gt_claim", KERNEL, "gnttab_claim_grant_reference", {"ref": "$retval"}, returns=True),
+    Probe("gt_try_end", KERNEL, "gnttab_try_end_foreign_access", {"ref": "ref"}),
+    Probe("gt_try_end_ret", KERNEL, "gnttab_try_end_foreign_access", {"ok": "$retval"}, returns=True),
+    Probe("gt_end", KERNEL, "gnttab_end_foreign_access", {"ref": "ref"}),
+    Probe("gt_put_free", KERNEL, "put_free_entry_locked", {"ref": "ref"}),
+)
+
+_EITHER: Final = (
+    Probe(
+        "xs_write",
+        KERNEL,
+        "xenbus_write",
+        {"xbt": "t.id", "dir": "dir", "node": "node", "value": "string"},
+    ),
+    Probe("xs_switch", KERNEL, "xenbus_switch_state", {"node": "dev->nodename", "state": "state"}),
+    Probe("ev_notify", KERNEL, "notify_remote_via_irq", {"irq": "irq"}),
+)
+
+ROWS: Final = (*_BACKEND, *_FRONTEND, *_EITHER)
+"""Every probe."""
