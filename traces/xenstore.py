@@ -1,0 +1,47 @@
+r"""The contents of xenstore, as ``xenstore-ls -fp`` lists them.
+
+Reference: Xen 4.17, tools/xenstore/xs_lib.c, sanitise_value(): what is not printable ASCII is written as
+``\t \n \r \\``, as octal or as ``\xNN``; a quotation mark is not escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from blkproof.traces.errors import DecodeError, shown
+from blkproof.traces.text import printable
+
+_LINE = re.compile(r'(?P<path>/[^ =]*) = "(?P<value>.*)"(?: +\([^()]*\))?')
+_ESCAPE = re.compile(rb"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P<letter>.))", re.DOTALL)
+_LETTERS: Final = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
+
+
+def parse_listing(text: str, path: Path) -> dict[str, str]:
+    """Return ``{full path: value}`` of a listing; ``path`` is for the message."""
+    values = {}
+    offset = 0
+    for line in text.split("\n"):
+        if line:
+            match = _LINE.fullmatch(line)
+            if match is None:
+                raise DecodeError(
+                    path, offset=offset, expected="a line 'path = \"value\"   (permissions)'", got=shown(line)
+                )
+            values[match["path"]] = printable(unescape(match["value"]))
+        offset += len(line.encode("utf-8", errors="replace")) + 1
+    return values
+
+
+def unescape(value: str) -> bytes:
+    """Return the bytes that xenstore-ls printed as ``value``."""
+    return _ESCAPE.sub(_raw, value.encode("utf-8", errors="replace"))
+
+
+def _raw(match: re.Match[bytes]) -> bytes:
+    if match["hex"] is not None:
+        return bytes([int(match["hex"], 16)])
+    if match["octal"] is not None:
+        return bytes([int(match["octal"], 8) & 0xFF])
+    return _LETTERS.get(match["letter"], match["letter"])
