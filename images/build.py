@@ -12,16 +12,22 @@ from blkproof.images.apt import resolve
 from blkproof.images.cache import Progress, cache_root, need_memory, once
 from blkproof.images.cpio import Archive
 from blkproof.images.debs import unpack
-from blkproof.images.drivers import build_drivers, strip_debug
+from blkproof.images.drivers import build_drivers, stripped
 from blkproof.images.elf import kernel_of, section_of
-from blkproof.images.errors import PackageError, StaleLockError
+from blkproof.images.errors import StaleLockError
 from blkproof.images.initramfs import OVERLAY, system_archive
 from blkproof.images.keys import make_keys
 from blkproof.images.lock import Lock, read_lock, write_lock
 from blkproof.images.recipe import Recipe
+from blkproof.images.toolchain import only
 
 _BUILD_MEMORY = 900 << 20
 _FACTS = "image.json"
+
+BLKBACK = "lib/blkproof/xen-blkback.ko"
+"""Where dom0 has the backend driver under test, ready to be loaded."""
+BLKFRONT = "lib/blkproof/xen-blkfront.ko"
+"""Where the guest has the frontend driver under test, ready to be loaded."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,13 @@ def relock(recipe: Recipe, *, progress: Progress) -> Lock:
     lock = resolve(recipe, progress)
     write_lock(lock, recipe.lock_path)
     return lock
+
+
+def guest_initramfs_with(image: Image, blkfront: Path) -> bytes:
+    """Return the image's guest initramfs with another frontend driver: later segments win."""
+    overlay = Archive()
+    overlay.file(BLKFRONT, stripped(blkfront).read_bytes())
+    return image.guest_initramfs.read_bytes() + _bytes_of(overlay)
 
 
 def list_images() -> list[Image]:
@@ -151,23 +164,19 @@ def _read_image(root: Path) -> Image:
 
 
 def _assemble(recipe: Recipe, tree: Path, work: Path, progress: Progress) -> dict[str, str]:
-    kernel = kernel_of(_one(tree, recipe.boot.kernel))
+    kernel = kernel_of(only(tree, recipe.boot.kernel))
     parts = {
-        "xen": gzip.decompress(_one(tree, recipe.boot.xen).read_bytes()),
+        "xen": gzip.decompress(only(tree, recipe.boot.xen).read_bytes()),
         "vmlinux": kernel,
         "vmlinux.btf": section_of(kernel, ".BTF"),
     }
-    stripped: dict[str, bytes] = {}
-    for name, module in build_drivers(recipe, tree, progress).items():
-        parts[f"{name}.ko"] = module.read_bytes()
-        strip_debug(tree, module, work / "stripped.ko")
-        stripped[name] = (work / "stripped.ko").read_bytes()
-    (work / "stripped.ko").unlink()
-    guest = system_archive(tree, recipe.guest, "guest")
-    guest.file("lib/blkproof/xen-blkfront.ko", stripped["xen_blkfront"])
+    drivers = build_drivers(recipe, tree, progress)
+    parts |= {f"{name}.ko": module.read_bytes() for name, module in drivers.items()}
+    guest = system_archive(tree, recipe.guest, "guest", recipe.driver.compiler)
+    guest.file(BLKFRONT, stripped(drivers["xen_blkfront"]).read_bytes())
     parts["guest-initramfs"] = _bytes_of(guest)
-    dom0 = system_archive(tree, recipe.dom0, "dom0")
-    dom0.file("lib/blkproof/xen-blkback.ko", stripped["xen_blkback"])
+    dom0 = system_archive(tree, recipe.dom0, "dom0", recipe.driver.compiler)
+    dom0.file(BLKBACK, stripped(drivers["xen_blkback"]).read_bytes())
     dom0.file("guest/vmlinuz", kernel)
     dom0.file("guest/initramfs", parts["guest-initramfs"])
     parts["initramfs"] = _bytes_of(dom0)
@@ -183,10 +192,3 @@ def _bytes_of(archive: Archive) -> bytes:
     out = BytesIO()
     archive.write(out)
     return out.getvalue()
-
-
-def _one(tree: Path, pattern: str) -> Path:
-    found = sorted(tree.glob(pattern))
-    if len(found) != 1:
-        raise PackageError(f"{pattern}: matches {len(found)} files in the unpacked packages, expected one")
-    return found[0]

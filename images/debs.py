@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from pathlib import Path
 
 from blkproof.images.apt import download, host_mirror
@@ -14,6 +13,7 @@ from blkproof.images.cache import Progress, cache_root, need_disk, once
 from blkproof.images.errors import FetchError, PackageError, StaleLockError
 from blkproof.images.lock import Lock, LockedPackage
 from blkproof.images.recipe import Recipe
+from blkproof.images.toolchain import cores
 
 _UNPACKED_SIZE = 1500 << 20
 _NEVER_NEEDED = ("./usr/share/*", "*/kernel/sound/*", "*/kernel/drivers/gpu/*", "*/kernel/drivers/media/*")
@@ -48,7 +48,7 @@ def unpack(recipe: Recipe, lock: Lock, progress: Progress) -> Path:
         progress(f"unpacking {len(debs)} packages")
         source = _source_package(recipe, debs)
         jobs = sorted(debs.items(), key=lambda item: -item[1].stat().st_size)
-        with ThreadPoolExecutor(max(2, cpu_count() or 2)) as pool:
+        with ThreadPoolExecutor(max(2, cores())) as pool:
             results = [
                 pool.submit(_unpack_source, recipe, deb, work)
                 if name == source

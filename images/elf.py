@@ -1,16 +1,19 @@
-"""Reading ELF files: needed libraries, module dependencies, kernels and their BTF."""
+"""Reading ELF files: needed libraries, symbols, module dependencies, kernels and their BTF."""
 
 import gzip
 import lzma
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from blkproof.images.errors import PackageError
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.sections import Symbol, SymbolTableSection
 
 _LIBRARY_DIRS = (
     "lib/x86_64-linux-gnu",
@@ -29,33 +32,73 @@ class Libraries:
             for path in sorted(tree.glob(f"{pattern}/*.so*")):
                 self._by_name.setdefault(path.name, path)
 
-    def closure(self, programs: Iterable[Path], also: Iterable[str] = ()) -> dict[str, Path]:
-        """Return all libraries that `programs` and the ones in `also` need, directly or not, by name."""
+    def find(self, name: str) -> Path:
+        """Return the file of one library."""
+        if name not in self._by_name:
+            raise PackageError(f"no unpacked package holds the library {name}, which a program needs")
+        return self._by_name[name]
+
+    def closure(
+        self, programs: Iterable[Path], also: Iterable[str] = (), without: Collection[str] = ()
+    ) -> dict[str, Path]:
+        """Return all libraries that `programs` and the ones in `also` need, directly or not, by name.
+
+        Those in `without` are left out, and with them what only they need.
+        """
         found: dict[str, Path] = {}
         queue = [*also, *(name for program in programs for name in needed_libraries(program))]
         while queue:
             name = queue.pop()
-            if name in found:
-                continue
-            if name not in self._by_name:
-                raise PackageError(f"no unpacked package holds the library {name}, which a program needs")
-            found[name] = self._by_name[name]
-            queue += needed_libraries(found[name])
+            if name not in found and name not in without:
+                found[name] = self.find(name)
+                queue += needed_libraries(found[name])
         return dict(sorted(found.items()))
 
 
 def needed_libraries(path: Path) -> list[str]:
     """Return the names in an ELF file's DT_NEEDED entries; none for a static one."""
     with path.open("rb") as handle:
-        section = ELFFile(handle).get_section_by_name(".dynamic")
+        section = _elf(handle, path.name).get_section_by_name(".dynamic")
         if not isinstance(section, DynamicSection):
             return []
-        return [str(tag.needed) for tag in section.iter_tags("DT_NEEDED")]  # type: ignore[attr-defined] # set by name
+        return [tag.needed for tag in section.iter_tags("DT_NEEDED")]  # type: ignore[attr-defined] # set by tag
+
+
+def undefined_symbols(program: Path) -> dict[str, str]:
+    """Return the symbols that a program takes from its libraries, with their versions ("" for none)."""
+    with program.open("rb") as handle:
+        elf = _elf(handle, program.name)
+        symbols = elf.get_section_by_name(".dynsym")
+        indices = elf.get_section_by_name(".gnu.version")
+        needs = elf.get_section_by_name(".gnu.version_r")
+        if not (
+            isinstance(symbols, SymbolTableSection)
+            and isinstance(indices, GNUVerSymSection)
+            and isinstance(needs, GNUVerNeedSection)
+        ):
+            raise PackageError(f"{program.name}: has no versioned symbols")
+        versions = {
+            aux["vna_other"]: aux.name for _, auxiliaries in needs.iter_versions() for aux in auxiliaries
+        }
+        return {
+            symbol.name: versions.get(indices.get_symbol(number)["ndx"], "")
+            for number, symbol in enumerate(symbols.iter_symbols())
+            if symbol["st_shndx"] == "SHN_UNDEF"
+        }
+
+
+def defined_functions(library: Path) -> set[str]:
+    """Return the functions that a library offers."""
+    return {
+        symbol.name
+        for symbol in _dynamic_symbols(library)
+        if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["type"] == "STT_FUNC"
+    }
 
 
 def module_dependencies(module: bytes) -> list[str]:
     """Return the modules that must be loaded before this one, as its .modinfo says."""
-    section = ELFFile(BytesIO(module)).get_section_by_name(".modinfo")
+    section = _elf(BytesIO(module), "module").get_section_by_name(".modinfo")
     if section is None:
         return []
     fields = (entry.partition(b"=") for entry in section.data().split(b"\0"))
@@ -77,21 +120,29 @@ def kernel_of(vmlinuz: Path) -> bytes:
     payload = image[start : start + length]
     if payload.startswith(b"\xfd7zXZ"):
         # The payload's last four bytes are its unpacked size, no part of the stream.
-        kernel = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
-    elif payload.startswith(b"\x1f\x8b"):
-        kernel = gzip.decompress(payload[:-4])
-    else:
-        raise PackageError(f"{vmlinuz.name}: packed in a way blkproof cannot unpack ({payload[:4].hex()})")
-    return kernel
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
+    if payload.startswith(b"\x1f\x8b"):
+        return gzip.decompress(payload[:-4])
+    raise PackageError(f"{vmlinuz.name}: packed in a way blkproof cannot unpack ({payload[:4].hex()})")
 
 
 def section_of(kernel: bytes, name: str) -> bytes:
     """Return the bytes of one section."""
-    try:
-        section = ELFFile(BytesIO(kernel)).get_section_by_name(name)
-    except ELFError as error:
-        raise PackageError(f"the kernel is no ELF file: {error}") from error
+    section = _elf(BytesIO(kernel), "kernel").get_section_by_name(name)
     if section is None:
         raise PackageError(f"the kernel has no section {name}")
-    data: bytes = section.data()
-    return data
+    return bytes(section.data())
+
+
+def _dynamic_symbols(path: Path) -> Iterator[Symbol]:
+    with path.open("rb") as handle:
+        section = _elf(handle, path.name).get_section_by_name(".dynsym")
+        if isinstance(section, SymbolTableSection):
+            yield from section.iter_symbols()
+
+
+def _elf(handle: BinaryIO, name: str) -> ELFFile:
+    try:
+        return ELFFile(handle)
+    except ELFError as error:
+        raise PackageError(f"{name}: not an ELF file: {error}") from error

@@ -1,6 +1,7 @@
 """The two initramfs archives: dom0 with the toolstack, and the guest with fio."""
 
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from blkproof.images.cpio import Archive
 from blkproof.images.elf import Libraries, module_dependencies
 from blkproof.images.errors import PackageError
 from blkproof.images.recipe import System
+from blkproof.images.stubs import stand_ins
+from blkproof.images.toolchain import Toolchain, only
 
 OVERLAY = Path(__file__).parent / "overlay"
 _LOADER = "ld-linux-x86-64.so.2"
@@ -17,31 +20,28 @@ _EMPTY_DIRS = (
     "sys",
     "tmp",
     "run",
+    "root",
     "var/log/xen/console",
     "var/lib/xen",
-    "var/run",
     "var/lock",
-    "root",
+    "var/run",
 )
 _XENSTORE_TOOLS = ("chmod", "exists", "list", "ls", "read", "rm", "watch", "write")
 
 
-def system_archive(tree: Path, system: System, overlay: str) -> Archive:
+def system_archive(tree: Path, system: System, overlay: str, compiler: str) -> Archive:
     """Return an archive with a system's overlay, programs, libraries and kernel modules."""
     archive = Archive()
     for directory in _EMPTY_DIRS:
         archive.directory(directory)
     archive.tree(OVERLAY / overlay)
-    programs = [path for pattern in system.programs for path in _matching(tree, pattern)]
+    programs = [only(tree, pattern) for pattern in system.programs]
     for program in programs:
         archive.file(f"bin/{program.name}", program.read_bytes(), 0o755)
-    for name, path in Libraries(tree).closure(programs, system.libraries).items():
-        place = "lib64" if name == _LOADER else "lib/x86_64-linux-gnu"
-        archive.file(f"{place}/{name}", path.read_bytes(), 0o755)
+    _add_libraries(archive, tree, system, programs, compiler)
     _add_applets(archive, tree / "bin/busybox")
-    if "bin/xenstore" in archive:
-        for tool in _XENSTORE_TOOLS:
-            archive.symlink(f"bin/xenstore-{tool}", "xenstore")
+    for tool in _XENSTORE_TOOLS:
+        archive.symlink(f"bin/xenstore-{tool}", "xenstore")
     _add_modules(archive, tree, system)
     return archive
 
@@ -66,8 +66,20 @@ def load_order(modules: Mapping[str, Path], builtin: Iterable[str], wanted: Iter
     return order
 
 
+def _add_libraries(archive: Archive, tree: Path, system: System, programs: list[Path], compiler: str) -> None:
+    libraries = Libraries(tree)
+    for name, path in libraries.closure(programs, system.libraries, system.stand_ins).items():
+        place = "lib64" if name == _LOADER else "lib/x86_64-linux-gnu"
+        archive.file(f"{place}/{name}", path.read_bytes(), 0o755)
+    if system.stand_ins:
+        with tempfile.TemporaryDirectory(prefix="blkproof-stubs-") as scratch:
+            tools = Toolchain(tree, compiler, Path(scratch))
+            for name, data in stand_ins(libraries, programs, system.stand_ins, tools).items():
+                archive.file(f"lib/x86_64-linux-gnu/{name}", data, 0o755)
+
+
 def _add_modules(archive: Archive, tree: Path, system: System) -> None:
-    (base,) = _matching(tree, "lib/modules/*")
+    base = only(tree, "lib/modules/*")
     modules = {path.stem.replace("-", "_"): path for path in base.rglob("*.ko")}
     listed = (base / "modules.builtin").read_text().split()
     builtin = [Path(line).stem.replace("-", "_") for line in listed]
@@ -82,10 +94,3 @@ def _add_applets(archive: Archive, busybox: Path) -> None:
     for applet in listed.split():
         if f"bin/{applet}" not in archive:
             archive.symlink(f"bin/{applet}", "busybox")
-
-
-def _matching(tree: Path, pattern: str) -> list[Path]:
-    found = sorted(tree.glob(pattern))
-    if not found:
-        raise PackageError(f"{pattern}: no unpacked package holds such a file")
-    return found

@@ -45,13 +45,15 @@ class System(_Part):
     """What one initramfs holds besides its overlay.
 
     `programs` are globs of ELF files, put into /bin with the libraries they need; `libraries`
-    are names of further ones, which programs ask for only while they run;
+    are names of further ones, which programs ask for only while they run; `stand_ins` are linked
+    libraries that nobody calls, replaced by empty ones (see stubs.py);
     `load` are modules loaded at boot and `carry` are modules that only lie ready,
     both with what they depend on.
     """
 
     programs: Names
     libraries: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
     load: tuple[str, ...] = ()
     carry: tuple[str, ...] = ()
 
