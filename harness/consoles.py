@@ -1,0 +1,101 @@
+"""Consoles: reading them as they grow, and knowing a crash when one is printed.
+
+A sign counts only on the console of the one who prints it, and only as a whole phrase that
+nothing else prints: register names, "call trace" or a bare "RIP:" also stand in warnings.
+
+Sources of the phrases: Xen 4.17, xen/common/... panic() and xen/arch/x86/traps.c; Linux 6.1,
+kernel/panic.c, arch/x86/mm/fault.c, arch/x86/kernel/{dumpstack,traps}.c, lib/bug.c.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from blkproof.harness.errors import Loss
+
+_STAMP = r"(?:\[ *\d+\.\d+\] )?"
+_XEN_SIGNS = re.compile(
+    r"^\(XEN\) (?:"
+    r"Panic on CPU \d+:"
+    r"|Xen BUG at \S+:\d+"
+    r"|Assertion '.+' failed at \S+:\d+"
+    r"|FATAL TRAP: "
+    r"|FATAL PAGE FAULT"
+    r"|\*\*\* DOUBLE FAULT \*\*\*"
+    r")"
+)
+# Xen tells of dom0's end, which matters when dom0's own console had no time to.
+_DOM0_GONE = re.compile(r"^\(XEN\) (?:Hardware Dom0 (?:crashed|halted|shutdown|rebooted)|.*Domain 0 crashed)")
+_LINUX_SIGNS = re.compile(
+    rf"^{_STAMP}(?:"
+    r"Kernel panic - not syncing: "
+    r"|BUG: unable to handle "
+    r"|BUG: kernel NULL pointer dereference, address: "
+    r"|BUG: scheduling while atomic: "
+    r"|Oops: [0-9a-f]{4} \["
+    r"|kernel BUG at \S+:\d+"
+    r"|general protection fault, .*\[#\d+\] "
+    r"|(?:invalid opcode|double fault|divide error|stack segment): [0-9a-f]{4} \[#\d+\] "
+    r")"
+)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A console line that tells of a crash."""
+
+    kind: Loss
+    console: str
+    line: str
+
+
+def diagnose(console: str, line: str) -> Sign | None:
+    """Tell what a line means on that console ("xen", "dom0" or a guest's name), None if nothing."""
+    if console == "xen":
+        if _XEN_SIGNS.match(line):
+            return Sign(Loss.XEN_PANIC, console, line)
+        return Sign(Loss.DOM0_PANIC, console, line) if _DOM0_GONE.match(line) else None
+    if _LINUX_SIGNS.match(line):
+        return Sign(Loss.DOM0_PANIC if console == "dom0" else Loss.GUEST_PANIC, console, line)
+    return None
+
+
+class Console:
+    """A console's file, followed while QEMU writes it."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self._offset = 0
+        self._unfinished = b""
+
+    def text(self) -> str:
+        """Return everything printed so far."""
+        try:
+            return _decode(self.path.read_bytes())
+        except FileNotFoundError:
+            return ""
+
+    def new_lines(self) -> list[str]:
+        """Return the lines finished since the last call (one reader only: the supervisor)."""
+        try:
+            with self.path.open("rb") as handle:
+                handle.seek(self._offset)
+                data = handle.read()
+        except FileNotFoundError:
+            return []
+        self._offset += len(data)
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        return [_decode(line) for line in lines]
+
+    def size(self) -> int:
+        """Return the number of bytes printed so far."""
+        try:
+            return os.stat(self.path).st_size  # noqa: PTH116  (called at each tick)
+        except FileNotFoundError:
+            return 0
+
+
+def _decode(data: bytes) -> str:
+    return data.replace(b"\r", b"").decode("utf-8", "replace")
