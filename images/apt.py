@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from blkproof.images.recipe import Recipe
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SECURITY_POOL = "pool/updates/"
 _HELPER = "/usr/lib/apt/apt-helper"
+_CONNECTIONS = 4
+_PROGRESS_SECONDS = 2
+_ENGLISH = {**os.environ, "LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
@@ -73,35 +78,49 @@ def resolve(recipe: Recipe, progress: Progress) -> Lock:
     return Lock(suite=recipe.suite, requested=requested, packages=tuple(packages))
 
 
-def download(files: Iterable[tuple[LockedPackage, Path]], mirror: Mirror) -> str:
-    """Download package files to the paths given, several at once; return apt's complaints.
+def download(files: Mapping[Path, LockedPackage], mirror: Mirror, progress: Progress) -> str:
+    """Download package files to the paths given, which share a directory; return apt's complaints.
 
     A file that fails is simply not there afterwards.
     """
-    batches: list[list[str]] = [[], [], [], []]
-    for number, (package, path) in enumerate(sorted(files, key=lambda f: -f[0].size)):
-        batches[number % len(batches)] += [
-            mirror.url(package.filename),
-            str(path),
-            f"SHA256:{package.sha256}",
-        ]
-    running = [
-        subprocess.Popen(
-            [_HELPER, "-oAPT::Sandbox::User=root", "-oAcquire::Retries=2", "download-file", *batch],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-        for batch in batches
-        if batch
-    ]
-    return "".join(process.communicate()[1] for process in running)
+    batches: list[list[str]] = [[] for _ in range(_CONNECTIONS)]
+    for number, (path, package) in enumerate(sorted(files.items(), key=lambda item: -item[1].size)):
+        order = [mirror.url(package.filename), str(path), f"SHA256:{package.sha256}"]
+        batches[number % _CONNECTIONS] += order
+    total = sum(package.size for package in files.values())
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        running = [pool.submit(_helper, batch) for batch in batches if batch]
+        while wait(running, timeout=_PROGRESS_SECONDS).not_done:
+            progress(f"downloaded {_size(next(iter(files)).parent) / 1e6:.0f} of {total / 1e6:.0f} MB")
+    return "".join(each.result() for each in running)
+
+
+def _helper(order: list[str]) -> str:
+    options = ["-oAPT::Sandbox::User=root", "-oAcquire::Retries=2"]
+    done = subprocess.run(
+        [_HELPER, *options, "download-file", *order],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_ENGLISH,
+    )
+    return done.stderr
+
+
+def _size(directory: Path) -> int:
+    """Return the bytes of all files in a directory that apt is still busy in."""
+    total = 0
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def _mirror(main: str, security: str | None) -> Mirror:
     main = main.rstrip("/")
-    return Mirror(main, (security or f"{main}-security").rstrip("/"))
+    # Debian's mirrors have the security archive, if at all, beside the main one.
+    beside = f"{main}-security" if main.endswith("/debian") else main
+    return Mirror(main, (security or beside).rstrip("/"))
 
 
 def _host_codename() -> str:
@@ -163,9 +182,7 @@ def _stanzas(shown: str) -> Iterable[LockedPackage]:
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_ENGLISH)
     except FileNotFoundError as error:
         raise FetchError(f"{command[0]}: not found: blkproof builds its images on Debian only") from error
     if done.returncode != 0:

@@ -32,7 +32,7 @@ def fetch(recipe: Recipe, lock: Lock, progress: Progress) -> dict[str, Path]:
         size = sum(p.size for p in missing)
         need_disk(store, size + _UNPACKED_SIZE, f"building image {recipe.name}")
         progress(f"downloading {len(missing)} packages, {size / 1e6:.0f} MB")
-        _download(recipe, missing, paths, store)
+        _download(recipe, missing, paths, progress)
     return paths
 
 
@@ -73,34 +73,38 @@ def _digest(path: Path) -> str | None:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _download(recipe: Recipe, missing: list[LockedPackage], paths: dict[str, Path], store: Path) -> None:
+def _download(
+    recipe: Recipe, missing: list[LockedPackage], paths: dict[str, Path], progress: Progress
+) -> None:
     mirror = host_mirror()
+    store = cache_root() / "debs"
     with tempfile.TemporaryDirectory(dir=store, prefix=".incoming.") as incoming:
         arriving = {p.name: Path(incoming) / p.sha256 for p in missing}
-        words = download(((p, arriving[p.name]) for p in missing), mirror)
-        for package, good in zip(missing, _verify(missing, arriving), strict=True):
-            if not good:
-                raise _failure(recipe, package, mirror.url(package.filename), words)
-            arriving[package.name].rename(paths[package.name])
+        words = download({arriving[p.name]: p for p in missing}, mirror, progress)
+        verified = list(zip(missing, _verify(missing, arriving), strict=True))
+        for package, good in verified:
+            if good:
+                arriving[package.name].rename(paths[package.name])
+    for package, good in verified:
+        if not good:
+            raise _failure(recipe, package, mirror.url(package.filename), words)
 
 
-def _failure(recipe: Recipe, package: LockedPackage, url: str, words: str) -> Exception:
-    complaint = next(
-        (line for line in words.splitlines() if package.filename.rsplit("/", 1)[-1].split("_")[0] in line),
-        words.strip() or "nothing arrived",
-    )
-    if " 404 " in words:
+def _failure(recipe: Recipe, package: LockedPackage, url: str, words: str) -> FetchError | StaleLockError:
+    lines = [line.strip() for line in words.splitlines()]
+    complaint = next((line.partition(url)[2].strip() for line in lines if url in line), "") or " ".join(lines)
+    if complaint.startswith("404"):
         return StaleLockError(
             f"{url}: the mirror no longer has {package.name} {package.version}, which the lock of image "
             f"{recipe.name} names: run `blkproof image lock {recipe.name}`"
         )
-    if "Hash Sum mismatch" in words:
+    if "Hash Sum mismatch" in complaint:
         return FetchError(
             f"{url}: its sha256 is not the one in the lock of image {recipe.name}, so it was thrown away: "
             "try again, or use another mirror (BLKPROOF_MIRROR)"
         )
     return FetchError(
-        f"{url}: not in the cache and cannot be downloaded: {complaint.removeprefix('E: ')}: "
+        f"{url}: not in the cache and cannot be downloaded: {complaint or 'nothing arrived'}: "
         "check the network, or set BLKPROOF_MIRROR to a Debian mirror that can be reached"
     )
 
