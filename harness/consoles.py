@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blkproof.harness.errors import Loss
 
+QEMU_LOG = "qemu"  # QEMU's own messages, followed like a console
 _STAMP = r"(?:\[ *\d+\.\d+\] )?"
 _XEN_SIGNS = re.compile(
     r"^\(XEN\) (?:"
@@ -41,6 +42,10 @@ _LINUX_SIGNS = re.compile(
 )
 
 
+# KVM stops the machine for good, QEMU itself lives on.
+_KVM_GAVE_UP = re.compile(r"^KVM internal error\.")
+
+
 @dataclass(frozen=True)
 class Sign:
     """A console line that tells of a crash."""
@@ -51,7 +56,9 @@ class Sign:
 
 
 def diagnose(console: str, line: str) -> Sign | None:
-    """Tell what a line means on that console ("xen", "dom0" or a guest's name), None if nothing."""
+    """Tell what a line means on that console ("xen", "dom0", "qemu" or a guest's name), None if nothing."""
+    if console == QEMU_LOG:
+        return Sign(Loss.QEMU_DIED, console, line) if _KVM_GAVE_UP.match(line) else None
     if console == "xen":
         if _XEN_SIGNS.match(line):
             return Sign(Loss.XEN_PANIC, console, line)

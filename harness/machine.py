@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from blkproof.harness import shape as options
-from blkproof.harness.consoles import Console
+from blkproof.harness.consoles import QEMU_LOG, Console
 from blkproof.harness.errors import HarnessError, MachineLost, QemuError, WrongStateError, tail
 from blkproof.harness.host import Accelerator, check_memory
 from blkproof.harness.private import PrivateDirectory
@@ -86,7 +86,8 @@ class Machine:
         self._process = QemuProcess(PrivateDirectory.create())
         self.directory = self._process.directory.path
         self.bulk = self.directory / "bulk"  # all that dom0 ever wrote to its port of that name
-        self.consoles = {name: Console(name, self.directory / f"{name}.log") for name in self.shape.consoles}
+        names = (*self.shape.consoles, QEMU_LOG)
+        self.consoles = {name: Console(name, self.directory / f"{name}.log") for name in names}
         self.supervisor = Supervisor(
             self.consoles, self._process.end, self._save_evidence, self._process.kill
         )
@@ -198,7 +199,6 @@ class Machine:
         target.mkdir(parents=True, exist_ok=True)
         for name, console in self.consoles.items():
             (target / f"{name}.log").write_text(console.text())
-        (target / "qemu.log").write_text(self._process.log())
 
     def close(self) -> None:
         """End QEMU and leave nothing behind; harmless when done twice."""
@@ -235,9 +235,8 @@ class Machine:
         try:
             self.qmp.connect(QMP_LIMIT_S * self.accelerator.slowness)
         except QemuError as error:
-            raise QemuError(
-                f"{error} ({self._process.end() or 'it still runs'})", self._process.log()
-            ) from error
+            how = self._process.end(wait_s=QMP_LIMIT_S) or "it still runs"
+            raise QemuError(f"{error} ({how})", self.consoles[QEMU_LOG].text()) from error
         self.supervisor.start()
 
     def _save_devices(self) -> bytes:
@@ -278,7 +277,7 @@ class Machine:
         def migrated() -> bool:
             status = self.qmp.execute("query-migrate").get("status")
             if status == "failed":
-                raise QemuError("QEMU could not save or load the devices", self._process.log())
+                raise QemuError("QEMU could not save or load the devices", self.consoles[QEMU_LOG].text())
             return bool(status == "completed")
 
         self.wait_until(migrated, MIGRATE_LIMIT_S, "save or restore of the devices", console="dom0")

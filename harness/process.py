@@ -43,16 +43,10 @@ class QemuProcess:
         if not self._started.wait(_END_LIMIT_S):
             raise HostError("the warden of QEMU did not start")
 
-    def end(self) -> str | None:
-        """Return how QEMU ended in words, None while it runs."""
+    def end(self, wait_s: float = 0.0) -> str | None:
+        """Return how QEMU ended in words, None if it runs still after `wait_s` seconds."""
+        self._ended.wait(wait_s)
         return self._end if self._ended.is_set() else None
-
-    def log(self) -> str:
-        """Return what QEMU wrote to its standard output and error."""
-        try:
-            return (self.directory.path / "qemu.log").read_text("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
 
     def kill(self) -> None:
         """Kill QEMU and wait for its end; its files stay until `close`."""

@@ -141,7 +141,8 @@ class Supervisor:
         # Xen's panic takes dom0 along, and dom0's its guests: the deepest layer that crashed is the cause.
         deeper = [other for other in self._read_signs() if _DEPTH[other.kind] < _DEPTH[sign.kind]]
         worst = min(deeper, key=lambda other: _DEPTH[other.kind], default=sign)
-        return self._lost(worst.kind, worst.line, self._consoles[worst.console].text())
+        text = self._consoles[worst.console].text()
+        return self._lost(worst.kind, _whole_sign(worst.line, text), text)
 
     def _flush(self) -> None:
         begin = quiet_since = time.monotonic()
@@ -168,4 +169,10 @@ class Supervisor:
             self._loss = loss
 
 
-_DEPTH = {Loss.XEN_PANIC: 0, Loss.DOM0_PANIC: 1, Loss.GUEST_PANIC: 2}
+def _whole_sign(line: str, text: str) -> str:
+    """Return the line, with the next one when it only announces that ("Panic on CPU 0:")."""
+    after = text.partition(line)[2].splitlines()[1:2]
+    return " ".join([line, *after]) if line.endswith(":") else line
+
+
+_DEPTH = {Loss.QEMU_DIED: 0, Loss.XEN_PANIC: 1, Loss.DOM0_PANIC: 2, Loss.GUEST_PANIC: 3}
