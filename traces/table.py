@@ -51,9 +51,9 @@ class EventTable:
     @classmethod
     def build(cls, capture: Capture) -> Self:
         """Decode all traces of ``capture``; raise CaptureError when they can't be evidence."""
-        from blkproof.traces import recorders  # numba is slow to import: only for decoding
+        from blkproof.traces.recorders import read  # numba is slow to import: only for decoding
 
-        recorded = recorders.read(capture)
+        recorded = read(capture)
         return cls(
             **merge.columns(recorded.streams),
             losses=tuple(loss for stream in recorded.streams for loss in stream.losses) + recorded.losses,
