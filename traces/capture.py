@@ -16,7 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, Self
 
 from blkproof.traces import fio, gnttab, xenstore
-from blkproof.traces.errors import CaptureAltered, CaptureVersion, DecodeError, NotACapture, shown
+from blkproof.traces.errors import (
+    CaptureAltered,
+    CaptureError,
+    CaptureVersion,
+    DecodeError,
+    NotACapture,
+    shown,
+)
 
 SCHEMA: Final = 1
 """Version of the layout of the directory."""
@@ -127,7 +134,7 @@ class Capture:
     def parameters(self, domain: str) -> Mapping[str, Mapping[str, str]]:
         """Return the module parameters as they really were in ``domain``: ``{module: {name: value}}``."""
         name = f"{domain}/parameters.json"
-        loaded = _json(self.file(name), self.text(name))
+        loaded = _json(self.file(name), self.text(name), DecodeError)
         if not isinstance(loaded, dict) or not all(isinstance(v, dict) for v in loaded.values()):
             raise DecodeError(
                 self.path / name,
@@ -164,12 +171,13 @@ def seal(directory: Path | str, run: Mapping[str, Any]) -> Path:
         raise NotACapture(
             target, expected="an unsealed directory", got="a manifest", advice="write to a new directory"
         )
+    partial = root / f"{MANIFEST}.partial"
+    partial.unlink(missing_ok=True)  # of a sealing that was killed
     files = {}
     for name in _walk(root):
         path = root / name
         files[name] = {"sha256": _sha256(path), "size": path.stat().st_size}
     manifest = {"schema": SCHEMA, "sealed": True, "run": dict(run), "files": files, "end": END}
-    partial = root / f"{MANIFEST}.partial"
     try:
         with partial.open("w", encoding="utf-8") as out:
             json.dump(manifest, out, indent=1)
@@ -197,7 +205,7 @@ def _read_manifest(directory: Path) -> tuple[bytes, dict[str, Any]]:
             got=got,
             advice="give the directory of a finished run",
         ) from error
-    manifest = _json(path, raw.decode("utf-8", errors="replace"))
+    manifest = _json(path, raw.decode("utf-8", errors="replace"), NotACapture)
     if not isinstance(manifest, dict):
         raise NotACapture(path, expected="a manifest", got=shown(manifest), advice=_RECORD_AGAIN)
     if manifest.get("schema") != SCHEMA:
@@ -214,12 +222,12 @@ def _read_manifest(directory: Path) -> tuple[bytes, dict[str, Any]]:
     return raw, manifest
 
 
-def _json(path: Path, text: str) -> Any:
+def _json(path: Path, text: str, error_type: type[CaptureError]) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         offset = error.pos if isinstance(error, json.JSONDecodeError) else None
-        raise NotACapture(
+        raise error_type(
             path, offset=offset, expected="whole JSON", got="a cut-off or damaged file", advice=_RECORD_AGAIN
         ) from error
 
