@@ -1,0 +1,148 @@
+"""What a report is made of: one :class:`Run` a scenario, with all that its pages and tables show.
+
+Strings come from captures, and so from guests: whoever shows one escapes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from blkproof.analysis.report.ring_picture import RingMoment
+from blkproof.analysis.verdict import Outcome, Verdict
+
+RunOutcome = Literal["pass", "fail", "inconclusive", "harness", "crash"]
+
+OUTCOMES: Final[tuple[RunOutcome, ...]] = ("fail", "crash", "harness", "inconclusive", "pass")
+"""How a run can end, worst first."""
+
+CRASHES: Final = frozenset({"guest-panic", "dom0-panic", "xen-panic", "guest-oops", "dom0-oops"})
+"""Ends of a run that are the fault of the system under test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One recorder: how many events it gave, how many it is known to have lost."""
+
+    name: str
+    events: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How much of the truth the trace holds."""
+
+    sources: tuple[Source, ...] = ()
+    armed: int | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """Records known to be lost, over all sources."""
+        return sum(source.lost for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One negotiated feature: what each side said, what was used, and how many events show it."""
+
+    name: str
+    backend: str
+    frontend: str
+    used: str
+    evidence: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One capture and what was found in it.
+
+    ``capture`` is the path to print, ``info`` the ``run`` part of the manifest.  ``features`` begin with
+    persistent grants and indirect segments.  ``rings`` are pictured moments by the index of their finding.
+    """
+
+    capture: str
+    info: Mapping[str, Any]
+    verdict: Verdict
+    quality: Quality = Quality()
+    features: tuple[Feature, ...] = ()
+    rings: Mapping[int, RingMoment] = field(default_factory=dict)
+
+    @property
+    def scenario(self) -> str:
+        """Name of the scenario."""
+        return str(self.info.get("scenario", "unknown"))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What was asked for with ``--set``."""
+        settings = self.info.get("settings")
+        return settings if isinstance(settings, Mapping) else {}
+
+    @property
+    def label(self) -> str:
+        """Name of the run in a picture: its settings, or its scenario when it has none."""
+        return " · ".join(f"{key} {value}" for key, value in self.settings.items()) or self.scenario
+
+    @property
+    def accelerator(self) -> str:
+        """Name of QEMU's accelerator."""
+        accelerator = self.info.get("accelerator")
+        return str(accelerator.get("name", "unknown")) if isinstance(accelerator, Mapping) else "unknown"
+
+    @property
+    def comparable(self) -> bool:
+        """Whether wall time of this run may be compared with another's."""
+        return self.accelerator == "kvm"
+
+    @property
+    def outcome(self) -> RunOutcome:
+        """How the run ended: a broken rule stays one even when a crash followed."""
+        if self.verdict.outcome is Outcome.FAIL:
+            return "fail"
+        ended = str(self.info.get("ended", "ok"))
+        if ended in CRASHES:
+            return "crash"
+        if ended != "ok":
+            return "harness"
+        return "pass" if self.verdict.outcome is Outcome.PASS else "inconclusive"
+
+    @property
+    def checked(self) -> int:
+        """Checks that the rules had to make."""
+        return sum(result.checked for result in self.verdict.rules.values())
+
+    @property
+    def decided(self) -> int:
+        """Checks that could be decided."""
+        return sum(result.decided for result in self.verdict.rules.values())
+
+
+def share(decided: int, checked: int) -> str:
+    """Write a share; what is not whole is never rounded up to 100 %."""
+    if checked == 0:
+        return "—"
+    if decided == checked:
+        return "100 %"
+    return f"{min(100 * decided / checked, 99.99):.2f} %".replace(".00 %", " %")
+
+
+def plural(count: int, word: str) -> str:
+    """Write ``1 run``, ``2 runs``, with thousands set apart."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def worst(runs: Sequence[Run]) -> RunOutcome:
+    """Pick the worst outcome of several runs; no run at all decides nothing."""
+    seen = {run.outcome for run in runs}
+    return next((outcome for outcome in OUTCOMES if outcome in seen), "inconclusive")
+
+
+def visible(words: str) -> str:
+    """Replace what a terminal would obey and XML can't hold (control characters) by its escape."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode("ascii")
+        for char in words
+    )

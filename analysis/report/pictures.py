@@ -1,0 +1,169 @@
+"""Which pictures the page shows, and of which runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from blkproof.analysis.metrics import STAGES, Steps
+from blkproof.analysis.report import charts
+from blkproof.analysis.report.model import Run
+from blkproof.analysis.report.view import title
+from markupsafe import Markup
+
+TIME: Final = "million TSC ticks"
+
+WORDS: Final[Mapping[str, str]] = {
+    "queue": "frontend queues it → backend takes it",
+    "map": "backend takes it → data pages mapped",
+    "io": "data pages mapped → last bio ends",
+    "unmap": "last bio ends → response written",
+    "return": "response written → frontend takes it",
+    "total": "frontend queues it → frontend is done",
+}
+"""What bounds each stage."""
+
+Row = dict[str, Any]
+
+
+class Plot(NamedTuple):
+    """A picture with its caption, and a softer second line."""
+
+    name: str
+    picture: Markup
+    note: str = ""
+
+
+def work(runs: Sequence[Run]) -> list[Plot]:
+    """Draw the counts per request of all runs."""
+    wanted = (
+        ("Segments per request", "segments_per_request"),
+        ("Grant maps per request", "maps_per_request"),
+        ("Grant unmaps per request", "unmaps_per_request"),
+        ("Notifications per request", "notifications_per_request"),
+    )
+    return [
+        Plot(
+            name,
+            charts.bars(
+                f"{name}, by run",
+                name.lower(),
+                [charts.Bar(title(run, runs), getattr(run.verdict.metrics, key)) for run in runs],
+            ),
+        )
+        for name, key in wanted
+    ]
+
+
+def groups(runs: Sequence[Run]) -> list[Row]:
+    """Draw everything that has one picture a run, then the latencies; what has no data is left out."""
+    figures = [(title(run, runs), run, run.verdict.metrics) for run in runs]
+    made = [
+        {
+            "title": "Persistent grants held by the backend",
+            "hint": "Grants in the backend's tree over the run. They drop to none when the disk is detached.",
+            "plots": [Plot(name, _persistent(run)) for name, run, data in figures if any(data.tree.value)],
+        },
+        {
+            "title": "Requests outstanding on the ring",
+            "hint": "Requests that the frontend pushed and has not seen completed, against the ring's size.",
+            "plots": [Plot(name, _outstanding(run)) for name, run, data in figures if data.outstanding.value],
+        },
+        {
+            "title": "Segments per request",
+            "hint": "How many segments of up to one page a read or write carries. "
+            "A request without indirect descriptors holds at most 11.",
+            "plots": [Plot(name, _segments(run)) for name, run, data in figures if data.segments],
+        },
+        _stages(runs),
+    ]
+    return [{"legend": [], "kind": "", **group} for group in made if group["plots"]]
+
+
+def _persistent(run: Run) -> Markup:
+    metrics = run.verdict.metrics
+    return charts.steps(
+        f"persistent grants over time, {run.label}",
+        (TIME, "grants"),
+        _over_time(run, metrics.tree),
+        cap=metrics.tree_cap,
+        cap_name="cap",
+    )
+
+
+def _outstanding(run: Run) -> Markup:
+    metrics = run.verdict.metrics
+    return charts.steps(
+        f"outstanding requests over time, {run.label}",
+        (TIME, "requests"),
+        _over_time(run, metrics.outstanding),
+        cap=metrics.nr_ents,
+        cap_name="ring size",
+    )
+
+
+def _over_time(run: Run, steps: Steps) -> charts.Steps:
+    """Count time from the first thing that any curve of the run tells."""
+    metrics = run.verdict.metrics
+    start = min(curve.tsc[0] for curve in (metrics.tree, metrics.outstanding) if curve.tsc)
+    return charts.Steps([(tsc - start) / 1e6 for tsc in steps.tsc], steps.value)
+
+
+def _segments(run: Run) -> Markup:
+    return charts.histogram(
+        f"segments per request, {run.label}", ("segments", "requests"), run.verdict.metrics.segments
+    )
+
+
+def _stages(runs: Sequence[Run]) -> Row:
+    timed = [run for run in runs if run.verdict.metrics.stages]
+    drawn = timed[: charts.LINES]
+    samples = {key: [run.verdict.metrics.stages.get(key, ()) for run in drawn] for key in STAGES}
+    values = [value for lines in samples.values() for line in lines for value in line]
+    span = (float(np.percentile(values, 0.5)), float(max(values))) if values else (1.0, 10.0)
+    hint = "Share of requests that passed a stage within so many ticks, all on one logarithmic scale."
+    if not all(run.comparable for run in runs):
+        hint += " Under TCG the ticks are the emulator's own pace: compare shapes, not lengths."
+    if len(timed) > len(drawn):
+        hint += f" The first {len(drawn)} runs are drawn, all {len(timed)} are in the table."
+    unit = ticks_of(runs)
+    return {
+        "title": "Latency by stage",
+        "kind": "three",
+        "hint": hint,
+        "legend": [(charts.line_key(index), title(run, runs)) for index, run in enumerate(drawn)],
+        "plots": [
+            Plot(key, charts.distribution(f"latency, {WORDS[key]}", unit, lines, span), WORDS[key])
+            for key, lines in samples.items()
+            if any(lines)
+        ],
+    }
+
+
+def ticks_of(runs: Sequence[Run]) -> str:
+    """Name the unit of latencies: under emulation TSC ticks are virtual."""
+    return "TSC ticks" if all(run.comparable for run in runs) else "virtual ticks, not comparable: TCG"
+
+
+def stage_table(runs: Sequence[Run]) -> Row | None:
+    """Give median and 99th percentile of every stage of every run."""
+    names = [key for key in STAGES if any(run.verdict.metrics.stages.get(key) for run in runs)]
+    if not names:
+        return None
+    rows = [
+        {
+            "label": title(run, runs),
+            "cells": [_percentiles(run.verdict.metrics.stages.get(key, ())) for key in names],
+        }
+        for run in runs
+        if run.verdict.metrics.stages
+    ]
+    return {"names": names, "rows": rows}
+
+
+def _percentiles(values: Sequence[float]) -> str:
+    if not values:
+        return "—"
+    half, most = np.percentile(np.asarray(values, dtype=float), (50, 99)) / 1e3
+    return f"{half:,.0f} / {most:,.0f}"

@@ -1,0 +1,351 @@
+"""The words and numbers of the HTML page, as plain rows that the templates only lay out."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from blkproof.analysis.metrics import Observed
+from blkproof.analysis.registry import RULES
+from blkproof.analysis.report import svg
+from blkproof.analysis.report.model import OUTCOMES, Feature, Run, RunOutcome, plural, share, worst
+from blkproof.analysis.report.ring_picture import ring_picture
+from blkproof.analysis.verdict import Bound
+
+WORDS: Final[Mapping[RunOutcome, str]] = {
+    "pass": "pass",
+    "fail": "fail",
+    "inconclusive": "inconclusive",
+    "harness": "harness failed",
+    "crash": "crashed",
+}
+MARKS: Final[Mapping[RunOutcome, str]] = {
+    "pass": "✓",
+    "fail": "✗",
+    "inconclusive": "?",
+    "harness": "!",
+    "crash": "✗",
+}
+"""A mark beside each word, so that no verdict is told by colour alone."""
+
+Row = dict[str, Any]
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """Say the verdict of all runs in one sentence; the worst outcome leads."""
+    count = Counter(run.outcome for run in runs)
+    total = len(runs)
+    if not runs:
+        return "Nothing was run"
+    if count["pass"] == total:
+        return "The run obeyed the protocol" if total == 1 else f"All {total} runs obeyed the protocol"
+    lead = worst(runs)
+    one, many = {
+        "fail": ("broke the protocol", "broke the protocol"),
+        "crash": ("crashed the system under test", "crashed the system under test"),
+        "harness": ("could not be carried out", "could not be carried out"),
+        "inconclusive": ("could not be decided", "could not be decided"),
+        "pass": ("obeyed the protocol", "obeyed the protocol"),
+    }[lead]
+    if total == 1:
+        return f"The run {one}"
+    return f"{count[lead]} of {total} runs {one if count[lead] == 1 else many}"
+
+
+def lede(runs: Sequence[Run]) -> str:
+    """Say what the headline rests on."""
+    requests = sum(run.verdict.requests for run in runs)
+    rules = {rule for run in runs for rule in run.verdict.rules}
+    checked, decided = sum(run.checked for run in runs), sum(run.decided for run in runs)
+    parts = [f"{plural(requests, 'block request')} checked against {plural(len(rules), 'rule')}"]
+    if checked:
+        parts.append(f"{share(decided, checked)} of {plural(checked, 'check')} decided")
+    broken = sorted({item.rule for run in runs for item in run.verdict.findings}, key=rule_order)
+    said = "; ".join(parts) + "."
+    if broken:
+        said += f" Broken: {', '.join(broken)}."
+    count = Counter(run.outcome for run in runs)
+    if len(count) > 1:
+        said += " " + ", ".join(f"{count[kind]} {WORDS[kind]}" for kind in OUTCOMES if count[kind]) + "."
+    return said
+
+
+def rule_order(rule: str) -> tuple[str, int, str]:
+    """Order rules as people count: R9 before R10."""
+    letters = rule.rstrip("0123456789")
+    digits = rule[len(letters) :]
+    return letters, int(digits) if digits else 0, rule
+
+
+def figures(runs: Sequence[Run]) -> list[Row]:
+    """Pick the four numbers that stand above everything."""
+    checked, decided = sum(run.checked for run in runs), sum(run.decided for run in runs)
+    lost = sum(run.quality.lost for run in runs)
+    found = sum(item.times for run in runs for item in run.verdict.findings)
+    events = sum(source.events for run in runs for source in run.quality.sources)
+    rows: list[Row] = [
+        {
+            "name": "Requests",
+            "value": f"{sum(run.verdict.requests for run in runs):,}",
+            "note": "followed from queue to completion",
+        },
+        {"name": "Checks decided", "value": share(decided, checked), "note": f"{decided:,} of {checked:,}"},
+        {"name": "Records lost", "value": f"{lost:,}", "note": f"{events:,} recorded"},
+        {
+            "name": "Findings",
+            "value": f"{found:,}",
+            "note": "obligations broken" if found else "no obligation broken",
+        },
+    ]
+    rows[2]["kind"] = "inconclusive" if lost else ""
+    rows[3]["kind"] = "fail" if found else ""
+    return [{"kind": "", **row} for row in rows]
+
+
+def quality(runs: Sequence[Run]) -> Row:
+    """Lay out the trace's quality: events by source, losses, probes, and the observers side by side."""
+    names = list(dict.fromkeys(source.name for run in runs for source in run.quality.sources))
+    observed = list(dict.fromkeys(item.what for run in runs for item in run.verdict.metrics.observed))
+    rows = []
+    for run in runs:
+        events = {source.name: source.events for source in run.quality.sources}
+        seen = {item.what: item for item in run.verdict.metrics.observed}
+        rows.append(
+            {
+                "label": title(run, runs),
+                "events": [f"{events[name]:,}" if name in events else "—" for name in names],
+                "lost": run.quality.lost,
+                "lost_words": _losses(run),
+                "armed": "—" if run.quality.armed is None else f"{run.quality.armed}",
+                "missing": ", ".join(run.quality.missing) or "none",
+                "observed": [_counts(seen[what]) if what in seen else None for what in observed],
+            }
+        )
+    return {"names": names, "observed": observed, "rows": rows, "sentence": _quality_sentence(runs)}
+
+
+def _losses(run: Run) -> str:
+    lost = [f"{source.lost:,} {source.name}" for source in run.quality.sources if source.lost]
+    return ", ".join(lost) or "0"
+
+
+def _counts(item: Observed) -> Row:
+    seen = (("frontend", item.frontend), ("backend", item.backend), ("Xen", item.xen))
+    return {
+        "agree": item.agree,
+        "counts": [(who, f"{count:,}") for who, count in seen if count is not None],
+    }
+
+
+def _quality_sentence(runs: Sequence[Run]) -> str:
+    lost = sum(run.quality.lost for run in runs)
+    missing = sorted({probe for run in runs for probe in run.quality.missing})
+    differ = sum(not item.agree for run in runs for item in run.verdict.metrics.observed)
+    parts = [f"{plural(lost, 'record')} lost" if lost else "No record was lost"]
+    parts.append(f"missing probes: {', '.join(missing)}" if missing else "every probe was armed")
+    if any(run.verdict.metrics.observed for run in runs):
+        parts.append(
+            f"the observers differ in {plural(differ, 'count')}"
+            if differ
+            else "the observers agree on every count"
+        )
+    return "; ".join(parts) + "."
+
+
+def title(run: Run, runs: Sequence[Run]) -> str:
+    """Name a run among others: by its settings, with the scenario and a number only where needed."""
+    several = len({other.scenario for other in runs}) > 1
+    name = f"{run.scenario} · {run.label}" if several and run.label != run.scenario else run.label
+    same = [other for other in runs if (other.scenario, other.label) == (run.scenario, run.label)]
+    return f"{name} #{[id(other) for other in same].index(id(run)) + 1}" if len(same) > 1 else name
+
+
+def matrix(runs: Sequence[Run]) -> list[Row]:
+    """Lay out the feature matrix, one row a run."""
+    rows = []
+    for run in runs:
+        metrics = run.verdict.metrics
+        rows.append(
+            {
+                "scenario": run.scenario,
+                "settings": " · ".join(f"{key} {value}" for key, value in run.settings.items()),
+                "features": run.features,
+                "outcome": run.outcome,
+                "requests": f"{run.verdict.requests:,}",
+                "segments": ratio(metrics.segments_per_request),
+                "maps": ratio(metrics.maps_per_request),
+                "unmaps": ratio(metrics.unmaps_per_request),
+                "iops": "—" if metrics.iops is None else f"{metrics.iops:,.0f}",
+                "iops_note": iops_note(run),
+            }
+        )
+    return rows
+
+
+def negotiation(runs: Sequence[Run]) -> list[Row]:
+    """Lay out how each feature was agreed; runs that agreed on the same share a row."""
+    groups: dict[tuple[str, str, str, str], list[tuple[Run, Feature]]] = {}
+    for run in runs:
+        for item in run.features:
+            key = (item.name, item.backend, item.frontend, item.used)
+            groups.setdefault(key, []).append((run, item))
+    order = list(dict.fromkeys(name for name, *_said in groups))
+    rows = []
+    for key, members in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
+        name, backend, frontend, used = key
+        seen: Counter[str] = Counter()
+        for _run, item in members:
+            seen.update(item.evidence)
+        labels = ["all runs"] if len(members) == len(runs) else [title(run, runs) for run, _item in members]
+        rows.append(
+            {
+                "name": name,
+                "labels": labels,
+                "backend": backend,
+                "frontend": frontend,
+                "used": used,
+                "seen": ", ".join(
+                    ["xenstore writes", *(f"{count:,} {what}" for what, count in seen.items())]
+                ),
+            }
+        )
+    return rows
+
+
+def iops_note(run: Run) -> str:
+    """Say why the IOPS of a run compare with nothing, or nothing where they do."""
+    if run.verdict.metrics.iops is None or run.comparable:
+        return ""
+    return f"not comparable: {run.accelerator.upper()}"
+
+
+def ratio(value: float | None) -> str:
+    """Write a number per request; what was not measured is a dash."""
+    return "—" if value is None else f"{value:.3f}" if 0 < value < 0.1 else f"{value:.2f}"
+
+
+def findings(runs: Sequence[Run]) -> list[Row]:
+    """Lay out the findings of every run, one after the other."""
+    return [
+        {
+            "run": title(run, runs),
+            "rule": item.rule,
+            "level": item.level,
+            "text": item.text,
+            "obligation": item.obligation,
+            "bound": [
+                {"label": bound.label, "what": bound.what, "where": where(bound)} for bound in item.bound
+            ],
+            "because": item.because,
+            "contradiction": item.contradiction,
+            "more": f"{plural(item.times - 1, 'more case')} like this in the same run."
+            if item.times > 1
+            else "",
+            "picture": ring_picture(run.rings[index]) if index in run.rings else None,
+        }
+        for run in runs
+        for index, item in enumerate(run.verdict.findings)
+    ]
+
+
+def where(bound: Bound) -> str:
+    """Cite the record of an event: its kind, recorder, file and byte, and its time."""
+    return f"{bound.event} of {bound.source}, {bound.file}@{bound.offset:#x}, tick {bound.tsc:,}"
+
+
+def no_findings(runs: Sequence[Run]) -> str:
+    """Say what the absence of findings means; where little was decided it means little."""
+    if runs and all(run.outcome == "pass" for run in runs):
+        return "No rule was broken in any run."
+    return "No broken rule was seen, but not every run could be decided."
+
+
+def undecided(runs: Sequence[Run]) -> list[Row]:
+    """List why runs, as a whole, could not be decided or did not end well."""
+    rows: list[Row] = []
+    for run in runs:
+        ended = str(run.info.get("ended", "ok"))
+        reasons = list(run.verdict.reasons)
+        if ended != "ok":
+            reasons.insert(0, f"the run ended by: {ended}")
+        rows += [{"label": title(run, runs), "reason": reason} for reason in dict.fromkeys(reasons)]
+    return rows
+
+
+def rules(runs: Sequence[Run]) -> list[Row]:
+    """Sum every rule over all runs."""
+    rows = []
+    for rule in sorted({rule for run in runs for rule in run.verdict.rules}, key=rule_order):
+        results = [run.verdict.rules[rule] for run in runs if rule in run.verdict.rules]
+        checked, decided = sum(item.checked for item in results), sum(item.decided for item in results)
+        known = RULES.get(rule)
+        found = sum(item.times for run in runs for item in run.verdict.findings if item.rule == rule)
+        rows.append(
+            {
+                "id": rule,
+                "level": known.level if known else "",
+                "obligation": known.obligation if known else "",
+                "checked": f"{checked:,}",
+                "decided": f"{decided:,}",
+                "share": share(decided, checked),
+                "short": decided < checked or checked == 0,
+                "reasons": list(dict.fromkeys(reason for item in results for reason in item.reasons)),
+                "findings": found,
+                "strip": _strip(decided / checked if checked else 0.0),
+            }
+        )
+    return rows
+
+
+def _strip(part: float) -> str:
+    return svg.tag(
+        "svg",
+        svg.tag("rect", width=100, height=4, class_="whole"),
+        svg.tag("rect", width=100 * part, height=4, class_="part"),
+        viewBox="0 0 100 4",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+    )
+
+
+def environment(runs: Sequence[Run]) -> list[Row]:
+    """Give the fingerprint of what the runs were made with; runs of one environment share it."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_facts(run.info)), []).append(title(run, runs))
+    return [{"labels": ", ".join(labels), "facts": facts} for facts, labels in groups.items()]
+
+
+def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    image, accelerator = _mapping(info, "image"), _mapping(info, "accelerator")
+    for name, version in sorted(_mapping(image, "versions").items()):
+        yield str(name), str(version)
+    yield "QEMU", str(info.get("qemu", "unknown"))
+    yield "CPU model", str(info.get("cpu_model", "unknown"))
+    yield "accelerator", str(accelerator.get("name", "unknown"))
+    yield "why", str(accelerator.get("why", "not recorded"))
+    yield "image", f"{image.get('name', 'unknown')} {image.get('digest', '')}".strip()
+    for name, digest in sorted(_mapping(info, "drivers").items()):
+        yield f"driver {name}", str(digest)
+
+
+def _mapping(info: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = info.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def reproduce(runs: Sequence[Run]) -> list[Row]:
+    """Give the commands that repeat every run, and that check its capture again."""
+    return [{"label": title(run, runs), "command": "\n".join(_commands(run))} for run in runs]
+
+
+def _commands(run: Run) -> Iterator[str]:
+    words = ["blkproof", "run", run.scenario]
+    for key, value in run.settings.items():
+        words += ["--set", f"{key}={value}"]
+    image = _mapping(run.info, "image").get("name")
+    words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
+    yield shlex.join(words)
+    yield shlex.join(["blkproof", "explain", run.capture])
