@@ -78,8 +78,12 @@ class Run:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What was asked for with ``--set``."""
-        settings = self.info.get("settings")
-        return settings if isinstance(settings, Mapping) else {}
+        return self.table("settings")
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """Give a table of the manifest's account, empty where it has none."""
+        value = self.info.get(key)
+        return value if isinstance(value, Mapping) else {}
 
     @property
     def label(self) -> str:
@@ -89,8 +93,12 @@ class Run:
     @property
     def accelerator(self) -> str:
         """Name of QEMU's accelerator."""
-        accelerator = self.info.get("accelerator")
-        return str(accelerator.get("name", "unknown")) if isinstance(accelerator, Mapping) else "unknown"
+        return str(self.table("accelerator").get("name", "unknown"))
+
+    @property
+    def why(self) -> str:
+        """Why this accelerator was taken."""
+        return str(self.table("accelerator").get("why", "not recorded"))
 
     @property
     def comparable(self) -> bool:

@@ -314,26 +314,21 @@ def environment(runs: Sequence[Run]) -> list[Row]:
     """Give the fingerprint of what the runs were made with; runs of one environment share it."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run in runs:
-        groups.setdefault(tuple(_facts(run.info)), []).append(title(run, runs))
+        groups.setdefault(tuple(_facts(run)), []).append(title(run, runs))
     return [{"labels": ", ".join(labels), "facts": facts} for facts, labels in groups.items()]
 
 
-def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    image, accelerator = _mapping(info, "image"), _mapping(info, "accelerator")
-    for name, version in sorted(_mapping(image, "versions").items()):
-        yield str(name), str(version)
-    yield "QEMU", str(info.get("qemu", "unknown"))
-    yield "CPU model", str(info.get("cpu_model", "unknown"))
-    yield "accelerator", str(accelerator.get("name", "unknown"))
-    yield "why", str(accelerator.get("why", "not recorded"))
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    image = run.table("image")
+    versions = image.get("versions")
+    if isinstance(versions, Mapping):
+        yield from ((str(name), str(version)) for name, version in sorted(versions.items()))
+    yield "QEMU", str(run.info.get("qemu", "unknown"))
+    yield "CPU model", str(run.info.get("cpu_model", "unknown"))
+    yield "accelerator", run.accelerator
+    yield "why", run.why
     yield "image", f"{image.get('name', 'unknown')} {image.get('digest', '')}".strip()
-    for name, digest in sorted(_mapping(info, "drivers").items()):
-        yield f"driver {name}", str(digest)
-
-
-def _mapping(info: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = info.get(key)
-    return value if isinstance(value, Mapping) else {}
+    yield from ((f"driver {name}", str(digest)) for name, digest in sorted(run.table("drivers").items()))
 
 
 def reproduce(runs: Sequence[Run]) -> list[Row]:
@@ -345,7 +340,7 @@ def _commands(run: Run) -> Iterator[str]:
     words = ["blkproof", "run", run.scenario]
     for key, value in run.settings.items():
         words += ["--set", f"{key}={value}"]
-    image = _mapping(run.info, "image").get("name")
+    image = run.table("image").get("name")
     words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
     yield shlex.join(words)
     yield shlex.join(["blkproof", "explain", run.capture])

@@ -18,6 +18,7 @@ def test_keys_are_fixed(broken_run: Run) -> None:
         "requests",
         "seconds",
         "accelerator",
+        "accelerator_why",
         "capture",
         "metrics",
         "reasons",
@@ -25,6 +26,7 @@ def test_keys_are_fixed(broken_run: Run) -> None:
         "ended",
     ]
     assert told["outcome"] == "fail"
+    assert (told["accelerator"], told["seconds"]) == ("tcg", 3.14)
     assert told["settings"] == {"persistent": "off", "indirect": "on"}
     assert told["rules"]["R52"] == {
         "checked": 1000,
