@@ -37,7 +37,8 @@ def build_drivers(
             "building xen-blkback and xen-blkfront" + (f" with {len(patches)} patches" if patches else "")
         )
         with tempfile.TemporaryDirectory(prefix="blkproof-driver-") as scratch:
-            build = _Build(recipe, tree, Path(scratch))
+            # The compiler records directories as the kernel's makefiles see them: without symlinks.
+            build = _Build(recipe, tree.resolve(), Path(scratch).resolve())
             for patch, text in zip(patches, texts, strict=True):
                 build.apply(patch, text)
             build.compile()

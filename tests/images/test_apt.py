@@ -1,0 +1,72 @@
+import pytest
+from blkproof.images import apt
+from blkproof.images.apt import Mirror, host_mirror, resolve
+from blkproof.images.errors import FetchError
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """Let the test say what apt lists as the host's sources: (release, codename, component, address)."""
+
+    def give(*rows):
+        monkeypatch.delenv("BLKPROOF_MIRROR", raising=False)
+        monkeypatch.setattr(apt, "_host_codename", lambda: "bookworm")
+        monkeypatch.setattr(apt, "_run", lambda _command: "\n".join(" ".join(row) for row in rows))
+
+    return give
+
+
+def test_security_files_come_from_the_security_archive():
+    mirror = Mirror("http://m/debian", "http://m/debian-security")
+    assert mirror.url("pool/main/a/a_1+b~c.deb") == "http://m/debian/pool/main/a/a_1%2bb%7ec.deb"
+    assert mirror.url("pool/updates/main/a.deb") == "http://m/debian-security/pool/updates/main/a.deb"
+
+
+def test_the_hosts_mirror_is_taken_and_third_parties_are_not(sources):
+    sources(
+        ("nodistro", "nodistro", "main", "https://third/party/"),
+        ("bookworm", "bookworm", "contrib", "http://wrong/debian/"),
+        ("bookworm", "bookworm", "main", "http://m/debian/"),
+        ("bookworm-security", "bookworm-security", "main", "http://s/debian-security/"),
+    )
+    assert host_mirror() == Mirror("http://m/debian", "http://s/debian-security")
+
+
+def test_without_security_sources_the_archive_beside_the_main_one_is_used(sources):
+    sources(("stable", "bookworm", "main", "http://m/debian/"))
+    assert host_mirror() == Mirror("http://m/debian", "http://m/debian-security")
+
+
+def test_a_host_without_a_mirror_says_what_to_set(sources):
+    sources(("nodistro", "nodistro", "main", "https://third/party/"))
+    with pytest.raises(FetchError, match="no mirror for bookworm main: set BLKPROOF_MIRROR"):
+        host_mirror()
+
+
+def test_the_environment_overrides_the_host(monkeypatch):
+    monkeypatch.setenv("BLKPROOF_MIRROR", "http://a/debian/ http://b/sec")
+    assert host_mirror() == Mirror("http://a/debian", "http://b/sec")
+
+
+@pytest.mark.usefixtures("cache")
+def test_resolving_without_a_network_is_one_clear_error(tiny_recipe, monkeypatch):
+    monkeypatch.setenv("BLKPROOF_MIRROR", "http://127.0.0.1:1")
+    with pytest.raises(
+        FetchError, match=r"apt-get update failed: E: .*check the network, or set BLKPROOF_MIRROR"
+    ):
+        resolve(tiny_recipe, print)
+
+
+@pytest.mark.usefixtures("cache", "mirror")
+def test_an_archive_without_signature_is_not_trusted(tiny_recipe, pool):
+    lists = pool.root / "dists/bookworm"
+    lists.mkdir(parents=True)
+    (lists / "Release").write_text("Suite: bookworm\nCodename: bookworm\nComponents: main\n")
+    with pytest.raises(FetchError, match="is not signed"):
+        resolve(tiny_recipe, print)
+
+
+def test_stanzas_of_one_version_in_two_archives_count_once():
+    stanza = "Package: a\nVersion: 1\nArchitecture: all\nFilename: {}\nSize: 3\nSHA256: " + "0" * 64 + "\n"
+    shown = stanza.format("pool/updates/a.deb") + "\n" + stanza.format("pool/a.deb") + "\n"
+    assert [package.filename for package in apt._stanzas(shown)] == ["pool/updates/a.deb"]
