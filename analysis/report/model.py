@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from blkproof.analysis.report.ring_picture import RingMoment
-from blkproof.analysis.verdict import Outcome, Verdict
+from blkproof.analysis.verdict import FAILING, Finding, Outcome, Verdict
 
 RunOutcome = Literal["pass", "fail", "inconclusive", "harness", "crash"]
 
@@ -116,6 +116,11 @@ class Run:
         if ended != "ok":
             return "harness"
         return "pass" if self.verdict.outcome is Outcome.PASS else "inconclusive"
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """Findings that break the protocol; the others are remarks on quality."""
+        return tuple(finding for finding in self.verdict.findings if finding.level in FAILING)
 
     @property
     def checked(self) -> int:

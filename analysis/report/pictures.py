@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ from blkproof.analysis.report.view import title
 from markupsafe import Markup
 
 TIME: Final = "million TSC ticks"
+
+DRAWN: Final = 12
+"""Runs with pictures of their own: more of them would bury the page."""
 
 WORDS: Final[Mapping[str, str]] = {
     "queue": "frontend queues it → backend takes it",
@@ -58,7 +61,7 @@ def work(runs: Sequence[Run]) -> list[Plot]:
 
 def groups(runs: Sequence[Run]) -> list[Row]:
     """Draw everything that has one picture a run, then the latencies; what has no data is left out."""
-    figures = [(title(run, runs), run, run.verdict.metrics) for run in runs]
+    figures = [(title(run, runs), run, run.verdict.metrics) for run in runs[:DRAWN]]
     made = [
         {
             "title": "Persistent grants held by the backend",
@@ -76,9 +79,11 @@ def groups(runs: Sequence[Run]) -> list[Row]:
             "A request without indirect descriptors holds at most 11.",
             "plots": [Plot(name, _segments(run)) for name, run, data in figures if data.segments],
         },
-        _stages(runs),
     ]
-    return [{"legend": [], "kind": "", **group} for group in made if group["plots"]]
+    rest = f" The first {DRAWN} of {len(runs)} runs." if len(runs) > DRAWN else ""
+    shared = {"legend": [], "kind": ""}
+    drawn = [{**shared, **group, "hint": f"{group['hint']}{rest}"} for group in made if group["plots"]]
+    return [*drawn, *_stages(runs)]
 
 
 def _persistent(run: Run) -> Markup:
@@ -116,19 +121,21 @@ def _segments(run: Run) -> Markup:
     )
 
 
-def _stages(runs: Sequence[Run]) -> Row:
-    timed = [run for run in runs if run.verdict.metrics.stages]
+def _stages(runs: Sequence[Run]) -> Iterator[Row]:
+    timed = [run for run in runs if any(run.verdict.metrics.stages.values())]
     drawn = timed[: charts.LINES]
+    if not timed:
+        return
     samples = {key: [run.verdict.metrics.stages.get(key, ()) for run in drawn] for key in STAGES}
     values = [value for lines in samples.values() for line in lines for value in line]
-    span = (float(np.percentile(values, 0.5)), float(max(values))) if values else (1.0, 10.0)
+    span = (float(np.percentile(values, 0.5)), float(max(values)))
     hint = "Share of requests that passed a stage within so many ticks, all on one logarithmic scale."
     if not all(run.comparable for run in runs):
         hint += " Under TCG the ticks are the emulator's own pace: compare shapes, not lengths."
     if len(timed) > len(drawn):
-        hint += f" The first {len(drawn)} runs are drawn, all {len(timed)} are in the table."
+        hint += f" The first {len(drawn)} runs are drawn, all are in the table."
     unit = ticks_of(runs)
-    return {
+    yield {
         "title": "Latency by stage",
         "kind": "three",
         "hint": hint,

@@ -12,7 +12,7 @@ from blkproof.analysis.registry import RULES
 from blkproof.analysis.report import svg
 from blkproof.analysis.report.model import OUTCOMES, Feature, Run, RunOutcome, plural, share, worst
 from blkproof.analysis.report.ring_picture import ring_picture
-from blkproof.analysis.verdict import Bound
+from blkproof.analysis.verdict import FAILING, Bound
 
 WORDS: Final[Mapping[RunOutcome, str]] = {
     "pass": "pass",
@@ -29,6 +29,9 @@ MARKS: Final[Mapping[RunOutcome, str]] = {
     "crash": "✗",
 }
 """A mark beside each word, so that no verdict is told by colour alone."""
+
+TOLD: Final = 3
+"""Findings of one rule that are told in full."""
 
 Row = dict[str, Any]
 
@@ -62,7 +65,7 @@ def lede(runs: Sequence[Run]) -> str:
     parts = [f"{plural(requests, 'block request')} checked against {plural(len(rules), 'rule')}"]
     if checked:
         parts.append(f"{share(decided, checked)} of {plural(checked, 'check')} decided")
-    broken = sorted({item.rule for run in runs for item in run.verdict.findings}, key=rule_order)
+    broken = sorted({item.rule for run in runs for item in run.broken}, key=rule_order)
     said = "; ".join(parts) + "."
     if broken:
         said += f" Broken: {', '.join(broken)}."
@@ -83,7 +86,8 @@ def figures(runs: Sequence[Run]) -> list[Row]:
     """Pick the four numbers that stand above everything."""
     checked, decided = sum(run.checked for run in runs), sum(run.decided for run in runs)
     lost = sum(run.quality.lost for run in runs)
-    found = sum(item.times for run in runs for item in run.verdict.findings)
+    found = sum(item.times for run in runs for item in run.broken)
+    remarks = sum(item.times for run in runs for item in run.verdict.findings) - found
     events = sum(source.events for run in runs for source in run.quality.sources)
     rows: list[Row] = [
         {
@@ -96,7 +100,7 @@ def figures(runs: Sequence[Run]) -> list[Row]:
         {
             "name": "Findings",
             "value": f"{found:,}",
-            "note": "obligations broken" if found else "no obligation broken",
+            "note": plural(remarks, "remark") + " on quality",
         },
     ]
     rows[2]["kind"] = "inconclusive" if lost else ""
@@ -226,28 +230,30 @@ def ratio(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}" if 0 < value < 0.1 else f"{value:.2f}"
 
 
-def findings(runs: Sequence[Run]) -> list[Row]:
-    """Lay out the findings of every run, one after the other."""
-    return [
-        {
-            "run": title(run, runs),
-            "rule": item.rule,
-            "level": item.level,
-            "text": item.text,
-            "obligation": item.obligation,
-            "bound": [
-                {"label": bound.label, "what": bound.what, "where": where(bound)} for bound in item.bound
-            ],
-            "because": item.because,
-            "contradiction": item.contradiction,
-            "more": f"{plural(item.times - 1, 'more case')} like this in the same run."
-            if item.times > 1
-            else "",
-            "picture": ring_picture(run.rings[index]) if index in run.rings else None,
-        }
-        for run in runs
-        for index, item in enumerate(run.verdict.findings)
-    ]
+def findings(runs: Sequence[Run], *, broken: bool) -> list[Row]:
+    """Lay out the findings that break the protocol, or else the remarks on quality, of every run.
+
+    Of one rule the first few are told in full, ``brief`` ones only by their line.
+    """
+    told: Counter[str] = Counter()
+    rows = []
+    for run in runs:
+        for index, item in enumerate(run.verdict.findings):
+            if (item.level in FAILING) != broken:
+                continue
+            told[item.rule] += 1
+            brief = told[item.rule] > TOLD
+            rows.append(
+                {
+                    "run": title(run, runs),
+                    "finding": item,
+                    "bound": [{"of": bound, "where": where(bound)} for bound in item.bound],
+                    "brief": brief,
+                    "more": plural(item.times - 1, "more case") if item.times > 1 else "",
+                    "picture": ring_picture(run.rings[index]) if index in run.rings and not brief else None,
+                }
+            )
+    return rows
 
 
 def where(bound: Bound) -> str:

@@ -205,3 +205,21 @@ def test_a_manifest_that_tells_nothing_still_makes_a_page(make_run: Callable[...
 
 def test_no_run_obeys_nothing() -> None:
     assert '<h1 class="inconclusive">Nothing was run</h1>' in render([])
+
+
+def test_a_remark_on_quality_is_no_broken_obligation(make_run: Callable[..., Run], broken_run: Run) -> None:
+    finding = replace(broken_run.verdict.findings[0], level="QUAL")
+    run = make_run()
+    run = replace(run, verdict=replace(run.verdict, findings=(finding,)))
+    text = Page(render([run])).text
+    assert "The run obeyed the protocol" in text
+    assert "Findings 0 3 remarks on quality" in text
+    assert "Remarks on quality These break no obligation" in text
+    assert "Broken:" not in text
+
+
+def test_the_same_finding_in_many_runs_does_not_bury_the_page(broken_run: Run) -> None:
+    page = render([broken_run] * 10)
+    assert page.count("<article") == 10
+    assert page.count("<b>However</b>") == 3
+    assert len(render([broken_run] * 100)) < 12 * len(render([broken_run] * 5))
