@@ -105,7 +105,7 @@ def steps(title: str, axis: tuple[str, str], data: Steps, *, cap: float | None, 
     marks_y = [mark for mark in svg.ticks(high, 3) if mark <= high]
     marks_x = [mark for mark in svg.ticks(end, 4) if mark <= end]
     parts = _frame(foot, (scale_x, marks_x), (scale_y, marks_y))
-    parts.append(svg.text(4, 10, axis[1], "unit"))
+    parts.append(svg.text(4, 10, f"{axis[1]}, at most {peak:g}", "unit"))
     if cap is not None:
         words = f"{cap_name} {svg.short(cap) if cap >= 10_000 else f'{cap:g}'}"
         if far:
