@@ -349,4 +349,5 @@ def _commands(run: Run) -> Iterator[str]:
     image = run.table("image").get("name")
     words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
     yield shlex.join(words)
-    yield shlex.join(["blkproof", "explain", run.capture])
+    if run.capture:
+        yield shlex.join(["blkproof", "explain", run.capture])

@@ -196,10 +196,11 @@ def test_kvm_runs_may_be_compared(make_run: Callable[..., Run]) -> None:
 
 
 def test_a_manifest_that_tells_nothing_still_makes_a_page(make_run: Callable[..., Run]) -> None:
-    run = replace(make_run(), info={}, features=(), quality=Quality())
+    run = replace(make_run(), capture="", info={}, features=(), quality=Quality())
     run = replace(run, verdict=replace(run.verdict, metrics=type(run.verdict.metrics)(), rules={}))
     text = Page(render([run])).text
     assert "CPU model unknown" in text
+    assert "blkproof explain" not in text
     assert "not measured" in text
 
 
