@@ -44,20 +44,22 @@ def host_mirror() -> Mirror:
     if own := os.environ.get("BLKPROOF_MIRROR", "").split():
         return _mirror(own[0], own[1] if len(own) > 1 else None)
     codename = _host_codename()
-    bases: dict[str, str] = {}
-    form = "$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)"
-    for line in _run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).splitlines():
-        *names, component, uri = line.split(" ")
-        if component == "main":
-            for name in names:
-                bases.setdefault(name, uri)
-    main = bases.get(codename) or bases.get("stable")
-    if not main:
-        raise FetchError(
-            f"apt's sources name no mirror for {codename} main: "
-            "set BLKPROOF_MIRROR to a Debian mirror's address"
-        )
-    return _mirror(main, bases.get(f"{codename}-security") or bases.get("stable-security"))
+    # What apt would fetch for an update: it says so without fetching, locking or needing its lists.
+    planned = re.findall(
+        r"^'(\S+)/dists/(\S+)/main/binary-amd64/Packages",
+        _run(["apt-get", "update", "--print-uris"]),
+        re.MULTILINE,
+    )
+    for name in (codename, "stable"):
+        archives = [base for base, dist in planned if dist == name]
+        # Third parties use Debian's code names too, but have no updates of Debian's.
+        whole = [base for base in archives if (base, f"{name}-updates") in planned]
+        security = [base for base, dist in planned if dist == f"{name}-security"]
+        if archives:
+            return _mirror((whole or archives)[0], next(iter(security), None))
+    raise FetchError(
+        f"apt's sources name no mirror for {codename} main: set BLKPROOF_MIRROR to a Debian mirror's address"
+    )
 
 
 def resolve(recipe: Recipe, progress: Progress) -> Lock:

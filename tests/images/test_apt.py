@@ -6,12 +6,15 @@ from blkproof.images.errors import FetchError
 
 @pytest.fixture
 def sources(monkeypatch):
-    """Let the test say what apt lists as the host's sources: (release, codename, component, address)."""
+    """Let the test say what the host's apt would fetch: (address, release, component)."""
 
     def give(*rows):
+        lines = (
+            f"'{base}/dists/{name}/{part}/binary-amd64/Packages.xz' file 0 " for base, name, part in rows
+        )
         monkeypatch.delenv("BLKPROOF_MIRROR", raising=False)
         monkeypatch.setattr(apt, "_host_codename", lambda: "bookworm")
-        monkeypatch.setattr(apt, "_run", lambda _command: "\n".join(" ".join(row) for row in rows))
+        monkeypatch.setattr(apt, "_run", lambda _command: "\n".join(lines))
 
     return give
 
@@ -24,23 +27,30 @@ def test_security_files_come_from_the_security_archive():
 
 def test_the_hosts_mirror_is_taken_and_third_parties_are_not(sources):
     sources(
-        ("nodistro", "nodistro", "main", "https://third/party/"),
-        ("bookworm", "bookworm", "contrib", "http://wrong/debian/"),
-        ("bookworm", "bookworm", "main", "http://m/debian/"),
-        ("bookworm-security", "bookworm-security", "main", "http://s/debian-security/"),
+        ("https://third/party", "nodistro", "main"),
+        ("https://same/name", "bookworm", "main"),
+        ("http://wrong/debian", "bookworm", "contrib"),
+        ("http://m/debian", "bookworm", "main"),
+        ("http://m/debian", "bookworm-updates", "main"),
+        ("http://s/debian-security", "bookworm-security", "main"),
     )
     assert host_mirror() == Mirror("http://m/debian", "http://s/debian-security")
 
 
 def test_without_security_sources_the_archive_beside_the_main_one_is_used(sources):
-    sources(("stable", "bookworm", "main", "http://m/debian/"))
+    sources(("http://m/debian", "stable", "main"))
     assert host_mirror() == Mirror("http://m/debian", "http://m/debian-security")
 
 
 def test_a_host_without_a_mirror_says_what_to_set(sources):
-    sources(("nodistro", "nodistro", "main", "https://third/party/"))
+    sources(("https://third/party", "nodistro", "main"))
     with pytest.raises(FetchError, match="no mirror for bookworm main: set BLKPROOF_MIRROR"):
         host_mirror()
+
+
+def test_the_mirror_is_found_without_the_hosts_package_lists(monkeypatch):
+    monkeypatch.delenv("BLKPROOF_MIRROR", raising=False)
+    assert "://" in host_mirror().main
 
 
 def test_the_environment_overrides_the_host(monkeypatch):
