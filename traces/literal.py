@@ -31,8 +31,8 @@ class _Row:
 def streams(rows: Iterable[tuple[str, int, Mapping[str, Any]]]) -> list[Stream]:
     """Return the literal events as streams, one per source and file."""
     groups: dict[tuple[str, str], list[_Row]] = {}
-    for number, (name, tsc, values) in enumerate(rows):
-        row = _row(number, name, tsc, values)
+    literal = [_row(number, *row) for number, row in enumerate(rows)]
+    for row in sorted(literal, key=lambda row: row.tsc):
         groups.setdefault((row.source, row.file), []).append(row)
     return [_stream(source, file, group) for (source, file), group in groups.items()]
 

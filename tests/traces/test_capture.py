@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from blkproof.traces.capture import MANIFEST, Capture, Window, seal
 from blkproof.traces.errors import (
     CaptureAltered,
@@ -15,6 +14,7 @@ from blkproof.traces.errors import (
     DecodeError,
     NotACapture,
 )
+
 from tests.writers.capture_writer import write_capture
 
 

@@ -1,7 +1,6 @@
 """The schema is legal: every decoder and the table are made from it."""
 
 import pytest
-
 from blkproof.traces.columns import KINDS, column_type, of_field
 from blkproof.traces.events import BASE, EVENTS
 from blkproof.traces.rows import row_type

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blkproof.traces.capture import seal
+
 from tests.writers import xentrace_writer
 from tests.writers.ftrace_writer import HEADER_PAGE, TRACE_CLOCK, Probe, Ring, mark, stats
 

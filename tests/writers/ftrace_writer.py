@@ -49,7 +49,8 @@ class Probe:
             lines.append(f"\tfield:{shown};\toffset:{offset};\tsize:{size};\tsigned:{signed};\n")
             offset += size
         body = "".join(lines)
-        return f'name: {self.name}\nID: {self.number}\nformat:\n{_COMMON}{body}\nprint fmt: "(%lx)", REC->__probe_ip\n'
+        head = f"name: {self.name}\nID: {self.number}\nformat:\n"
+        return f'{head}{_COMMON}{body}\nprint fmt: "(%lx)", REC->__probe_ip\n'
 
     def encode(self, values: Mapping[str, Any], pid: int = 1) -> bytes:
         fixed = 16 + sum(self._size(kind) for _, kind in self.args)
@@ -97,6 +98,7 @@ class Ring:
         if self.first is None:
             self.first = self.now = tsc
         delta = tsc - self.now
+        moved = absolute or delta > 1  # the kernel gives a discarded event a delta of at least 1
         if absolute:
             self.body += struct.pack("<II", 31 | (tsc & 0x7FFFFFF) << 5, tsc >> 27 & 0xFFFFFFFF)
             delta = 0
@@ -108,7 +110,7 @@ class Ring:
             delta = delta or 1
         word = struct.unpack("<I", event[:4])[0] | delta << 5
         self.body += struct.pack("<I", word) + event[4:]
-        if not (discard and delta == 1):
+        if moved or not discard:
             self.now = tsc
 
     def lose(self, count: int | None = None) -> None:

@@ -1,0 +1,357 @@
+"""ftrace: raw pages to columns, by what the format files say."""
+
+import shutil
+
+import pytest
+from blkproof.traces import ftrace
+from blkproof.traces.capture import MANIFEST, Capture, seal
+from blkproof.traces.columns import KINDS
+from blkproof.traces.errors import ClockError, DecodeError
+from blkproof.traces.stream import EVERY_CPU, FOREVER, LossWindow
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.writers.capture_writer import DomainTrace, small_domain, write_capture
+from tests.writers.ftrace_writer import Probe, Ring
+
+CPU0 = "dom0/trace/cpu0.raw"
+HEAD = [("ring", "u64"), ("id", "u64"), ("op", "u8")]
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("ftrace") / "run"
+
+
+def decode(scratch, trace, cut=None):
+    shutil.rmtree(scratch, ignore_errors=True)
+    write_capture(scratch, {"dom0": trace})
+    if cut is not None:
+        raw = scratch / CPU0
+        raw.write_bytes(cut(raw.read_bytes()))
+        (scratch / MANIFEST).unlink()
+        seal(scratch, {})
+    return ftrace.decode(Capture.open(scratch), "dom0")
+
+
+def ring_of(*records, cpu=0, probes=()):
+    trace = DomainTrace(list(probes))
+    for tsc, name, values in records:
+        trace.record(tsc, name, values, cpu)
+    return trace
+
+
+def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch):
+    parts = [(f"gref{i}", "u32") for i in range(64)] + [("seg0", "u64[64]"), ("seg1", "u64[64]")]
+    probes = [
+        Probe(
+            "be_map_data",
+            1500,
+            [("ring", "u64"), ("id", "u64"), ("op", "u8"), *parts, ("nr", "s32")],
+        ),
+        Probe("xs_write", 1501, [("xbt", "u32"), ("dir", "string"), ("node", "string"), ("value", "string")]),
+        Probe("gt_claim", 1502, [("ref", "s32")]),
+    ]
+    trace = DomainTrace(probes)
+    grefs, segs = [2**32 - 1 - i for i in range(64)], [2**64 - 1 - i for i in range(128)]
+    values = {f"gref{i}": gref for i, gref in enumerate(grefs)} | {"seg0": segs[:64], "seg1": segs[64:]}
+    trace.record(5, "be_map_data", values | {"ring": 2**63, "id": 7, "op": 6, "nr": -1}, pid=70000)
+    trace.record(6, "xs_write", {"xbt": 1, "dir": "device/vbd", "node": "state", "value": b"a\x1b\\\n\0junk"})
+    trace.record(7, "gt_claim", {"ref": -28})
+    domain = decode(scratch, trace)
+    (stream,) = domain.streams
+    assert domain.missing == {}
+    data = stream.payload["be_map_data"]
+    assert data["gref"].tolist() == [grefs]
+    assert data["seg"].tolist() == [segs]
+    assert (data["ring"].tolist(), data["op"].tolist(), data["nr"].tolist()) == ([2**63], [6], [-1])
+    assert [str(column.dtype) for column in (data["op"], data["nr"], data["ring"])] == [
+        "uint16",
+        "int32",
+        "uint64",
+    ]
+    text = stream.payload["xs_write"]
+    assert text["dir"].tolist() == ["device/vbd"]
+    assert text["value"].tolist() == ["a\\x1b\\x5c"], "escaped, and cut at the NUL"
+    assert stream.payload["gt_claim"]["ref"].tolist() == [-28]
+    assert stream.pid.tolist() == [70000, 1, 1]
+    assert stream.tsc.tolist() == [5, 6, 7]
+
+
+def test_offsets_say_where_the_record_starts(scratch):
+    trace = small_domain(1000)
+    (stream,) = decode(scratch, trace).streams
+    raw = (scratch / CPU0).read_bytes()
+    numbers = [int.from_bytes(raw[o : o + 2], "little") for o in stream.offset.tolist()]
+    assert numbers == [5, 1402, 1401]
+
+
+def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
+    probes = [
+        Probe("fe_grant", 1500, [("gref", "u32")]),
+        Probe("gt_grant", 1501, [("ref", "u32"), ("dom", "u16"), ("frame", "string"), ("ro", "u8[2]")]),
+        Probe(
+            "be_map_data",
+            1502,
+            [("ring", "u64"), ("id", "u64"), ("op", "u8"), ("nr", "s32"), ("seg", "u64[8]")],
+        ),
+        Probe("not_ours", 1503, [("x", "u32")]),
+        Probe("block_rq_issue", 1504, [("x", "u32")], group="block"),
+    ]
+    trace = DomainTrace(probes)
+    trace.record(4, "gt_grant", {"ref": 3, "dom": 1, "frame": "x", "ro": [1, 2]})
+    trace.record(5, "not_ours", {"x": 1})
+    trace.record(6, "block_rq_issue", {"x": 1})
+    trace.rings[0].write(7, Probe("gone", 1999, []).encode({}))
+    domain = decode(scratch, trace)
+    assert domain.probes == {"fe_grant", "gt_grant", "be_map_data", "mark"}
+    assert domain.missing == {"gt_grant": ("frame", "ro"), "be_map_data": ("gref", "seg")}
+    (stream,) = domain.streams
+    assert [KINDS[code] for code in stream.kind] == ["gt_grant"]
+    assert {name: column.tolist() for name, column in stream.payload["gt_grant"].items()} == {
+        "ref": [3],
+        "dom": [1],
+        "frame": [0],
+        "ro": [0],
+    }
+    assert stream.counts == {"gt_grant": 1, "not_ours": 1, "block/block_rq_issue": 1, "event 1999": 1}
+
+
+FE_ID = Probe("fe_id", 1402, [("id", "u32")])
+PATH = Probe("be_fe_changed", 1403, [("node", "string"), ("state", "u32")])
+STEP = st.one_of(
+    st.integers(0, 200),
+    st.integers(2**27 - 2, 2**27 + 2),
+    st.integers(0, 2**40),
+)
+WRITE = st.tuples(
+    STEP,
+    st.one_of(
+        st.tuples(st.just("fe_id"), st.integers(0, 2**32 - 1)),
+        st.tuples(st.just("be_fe_changed"), st.text("abc/", max_size=300)),
+        st.tuples(st.just("discard"), st.booleans()),
+        st.tuples(st.just("pad"), st.none()),
+        st.tuples(st.just("lose"), st.none() | st.integers(1, 2**40)),
+    ),
+    st.booleans(),
+)
+
+
+@given(st.integers(0, 2**58), st.lists(WRITE, max_size=60))
+@settings(max_examples=150)
+def test_round_trip_over_pages_extends_discards_padding_and_losses(scratch, tsc, writes):
+    ring, wrote, lost = Ring(), [], []
+    last = None
+    for step, (what, value), absolute in writes:
+        tsc += step
+        if what == "fe_id":
+            ring.write(tsc, FE_ID.encode({"id": value}), absolute=absolute)
+            wrote.append((what, tsc, value))
+        elif what == "be_fe_changed":
+            ring.write(tsc, PATH.encode({"node": value, "state": 3}), absolute=absolute)
+            wrote.append((what, tsc, value))
+        elif what == "discard":
+            ring.write(tsc, FE_ID.encode({"id": 1}), discard=True)
+            tsc = ring.now
+        elif what == "pad" and ring.first is not None:
+            ring.pad()
+        elif what == "lose" and (last is None or last != len(wrote)):
+            last = len(wrote)
+            ring.lose(value)
+            lost.append(value)
+            ring.write(tsc + 1, FE_ID.encode({"id": 7}))
+            wrote.append(("fe_id", tsc + 1, 7))
+            tsc += 1
+    domain = decode(scratch, DomainTrace([FE_ID, PATH], {0: ring}))
+    (stream,) = domain.streams
+    values = {
+        name: iter(stream.payload[name][key].tolist())
+        for name, key in (("fe_id", "id"), ("be_fe_changed", "node"))
+        if name in stream.payload
+    }
+    found = [
+        (KINDS[code], time, next(values[KINDS[code]]))
+        for code, time in zip(stream.kind.tolist(), stream.tsc.tolist(), strict=True)
+    ]
+    assert found == wrote
+    assert [loss.count for loss in stream.losses] == lost
+    assert all(loss.begin_tsc <= loss.end_tsc <= tsc for loss in stream.losses)
+
+
+def test_an_absolute_time_keeps_the_high_bits_and_may_overflow(scratch):
+    ring, top = Ring(), 3 << 59
+    ring.write(top | (1 << 59) - 5, FE_ID.encode({"id": 1}))
+    ring.write(top | (1 << 59) - 2, FE_ID.encode({"id": 2}), absolute=True)
+    ring.write((top | (1 << 59) - 2) + 9, FE_ID.encode({"id": 3}), absolute=True)
+    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring})).streams
+    assert stream.tsc.tolist() == [top | (1 << 59) - 5, top | (1 << 59) - 2, (top | (1 << 59) - 2) + 9]
+
+
+def test_missed_events_lie_between_two_pages(scratch):
+    ring = Ring()
+    ring.write(100, FE_ID.encode({"id": 1}))
+    ring.lose(12)
+    ring.write(900, FE_ID.encode({"id": 2}))
+    ring.lose()
+    ring.write(950, FE_ID.encode({"id": 3}))
+    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring})).streams
+    assert stream.losses == (
+        LossWindow("dom0", 0, 100, 900, 12, CPU0, 4096),
+        LossWindow("dom0", 0, 900, 950, None, CPU0, 8192),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stats", "unseen"),
+    [({"overrun": 3}, 0), ({"overrun": 7}, 4), ({"dropped": 2}, 2), ({"overrun": 4, "dropped": 2}, 3)],
+)
+def test_losses_that_no_page_tells_of_come_from_stats(scratch, stats, unseen):
+    from tests.writers.ftrace_writer import stats as text
+
+    ring = Ring()
+    ring.write(100, FE_ID.encode({"id": 1}))
+    ring.lose(3)
+    ring.write(101, FE_ID.encode({"id": 1}))
+    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring}, stats={0: text(**stats)})).streams
+    expected = (LossWindow("dom0", 0, 0, FOREVER, unseen, "dom0/trace/stats/cpu0", 0),) if unseen else ()
+    assert stream.losses[1:] == expected
+
+
+def test_missed_hits_of_a_probe_are_a_loss_of_that_event_at_any_time(scratch):
+    trace = small_domain()
+    trace.profile = "  fe_id      3    2\n  gt_try_end   4   0\n  blkproof/fe_grant 0 1\n  other 1 1\n"
+    assert decode(scratch, trace).losses == tuple(
+        LossWindow("dom0", EVERY_CPU, 0, FOREVER, count, "dom0/trace/kprobe_profile", 0, event)
+        for event, count in (("fe_id", 2), ("fe_grant", 1))
+    )
+
+
+@pytest.mark.parametrize("clock", ["[local] global x86-tsc\n", "local x86-tsc\n", ""])
+def test_another_clock_is_refused(scratch, clock):
+    trace = small_domain()
+    trace.clock = clock
+    with pytest.raises(ClockError, match="dom0/trace/trace_clock: expected the clock x86-tsc"):
+        decode(scratch, trace)
+
+
+def full_ring(pages=3):
+    ring = Ring()
+    tsc = 0
+    while len(ring.pages) < pages:
+        tsc += 10
+        ring.write(tsc, PATH.encode({"node": "backend/vbd/1/51712" * (tsc % 9), "state": tsc % 7}))
+    return DomainTrace([FE_ID, PATH], {0: ring})
+
+
+def rows(stream):
+    return list(
+        zip(stream.tsc.tolist(), stream.payload.get("be_fe_changed", {}).get("node", []), strict=False)
+    )
+
+
+def test_every_truncation_gives_whole_pages_and_a_loss(scratch):
+    (whole,) = decode(scratch, full_ring()).streams
+    size = (scratch / CPU0).stat().st_size
+    for length in [*range(0, size, 257), *range(4090, 4110), size - 1]:
+        (stream,) = decode(scratch, full_ring(), cut=lambda data, length=length: data[:length]).streams
+        found = rows(stream)
+        assert found == rows(whole)[: len(found)]
+        end = length // 4096 * 4096
+        last = max([0, *stream.tsc.tolist()])
+        cut = (LossWindow("dom0", 0, last, FOREVER, None, CPU0, end),) if length % 4096 else ()
+        assert stream.losses == cut
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=5))
+@settings(max_examples=150)
+def test_any_corruption_is_an_error_or_decodes(scratch, changes):
+    def corrupt(data):
+        raw = bytearray(data)
+        for place, value in changes:
+            raw[place % len(raw)] = value
+        return bytes(raw)
+
+    try:
+        (stream,) = decode(scratch, full_ring(1), cut=corrupt).streams
+    except DecodeError as error:
+        assert error.offset is not None
+    else:
+        assert all(20 <= offset < 4096 * 4 for offset in stream.offset.tolist())
+
+
+@given(st.binary(max_size=6000))
+def test_any_bytes_are_an_error_or_decode(scratch, raw):
+    try:
+        decode(scratch, small_domain(), cut=lambda _: raw)
+    except DecodeError as error:
+        assert error.offset is not None
+
+
+def patch(place, word):
+    return lambda data: data[:place] + word.to_bytes(4, "little") + data[place + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("cut", "says", "offset"),
+    [
+        (patch(8, 4081), "count of bytes", 0),
+        (patch(8, 4084), "count of bytes", 0),
+        (patch(8, 4080 | 1 << 30 | 1 << 31), "count of bytes", 0),
+        (patch(8, 42), "count of bytes", 0),
+        (patch(12, 1), "count of bytes", 0),
+        (patch(8, 8), "ends inside its page", 16),
+        (patch(16, 1), "type and pid", 16),
+        (patch(20, 5 | 9 << 16), None, None),
+        (patch(20, 1401), "as its format file says", 20),
+    ],
+)
+def test_broken_pages_are_named_by_their_place(scratch, cut, says, offset):
+    trace = DomainTrace([FE_ID, Probe("gt_try_end", 1401, [("x", "u64"), ("ref", "u32")])])
+    trace.rings[0] = Ring()
+    trace.rings[0].write(5, FE_ID.encode({"id": 1}))
+    if says is None:
+        assert decode(scratch, trace, cut=cut).streams[0].counts == {"mark": 1}
+        return
+    with pytest.raises(DecodeError, match=says) as caught:
+        decode(scratch, trace, cut=cut)
+    assert caught.value.offset == offset
+
+
+def test_a_string_beyond_its_record_is_an_error(scratch):
+    trace = DomainTrace([PATH])
+    trace.record(5, "be_fe_changed", {"node": "abc", "state": 1})
+    with pytest.raises(DecodeError, match="inside its record"):
+        decode(scratch, trace, cut=patch(20 + 16, 200 << 16 | 24))
+
+
+def test_a_value_that_does_not_fit_the_schema_is_an_error(scratch):
+    trace = DomainTrace([Probe("fe_grant", 1500, [("gref", "u64")])])
+    trace.record(5, "fe_grant", {"gref": 2**32 - 1})
+    assert decode(scratch, trace).streams[0].payload["fe_grant"]["gref"].tolist() == [2**32 - 1]
+    trace.record(6, "fe_grant", {"gref": 2**32})
+    with pytest.raises(DecodeError, match=r"fe_grant\.gref that fit u32"):
+        decode(scratch, trace)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("header_page", "nonsense\n", "describes a field"),
+        ("header_page", "\tfield: u64 timestamp;\toffset:0;\tsize:4;\tsigned:0;\n", "64-bit kernel"),
+        ("formats/blkproof/fe_id", "name: fe_id\n", "tracefs format file"),
+        (
+            "formats/blkproof/fe_id",
+            "name: x\nID: 3\n\tfield:int a;\toffset:0;\tsize:4;\tsigned:1;\n",
+            "common_type",
+        ),
+        ("formats/blkproof/fe_id", "ID: 3\n\tfield:int;\n", "describes a field"),
+    ],
+)
+def test_broken_texts_of_tracefs_are_named(scratch, file, text, says):
+    shutil.rmtree(scratch, ignore_errors=True)
+    write_capture(scratch)
+    (scratch / "dom0/trace" / file).write_text(text)
+    (scratch / MANIFEST).unlink()
+    seal(scratch, {})
+    with pytest.raises(DecodeError, match=says):
+        ftrace.decode(Capture.open(scratch), "dom0")

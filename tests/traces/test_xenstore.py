@@ -1,0 +1,65 @@
+"""Listings of xenstore."""
+
+from pathlib import Path
+
+import pytest
+from blkproof.traces.errors import DecodeError
+from blkproof.traces.text import printable
+from blkproof.traces.xenstore import parse_listing, unescape
+from hypothesis import given
+from hypothesis import strategies as st
+
+PATH = Path("xenstore/before.txt")
+
+
+def escaped(raw):
+    """What xenstore-ls prints for a value."""
+    short = {9: "\\t", 10: "\\n", 13: "\\r", 92: "\\\\"}
+    out = ""
+    for number, byte in enumerate(raw):
+        following = raw[number + 1 : number + 2]
+        if byte in short:
+            out += short[byte]
+        elif 32 <= byte < 127:
+            out += chr(byte)
+        elif byte < 8 and not following.isdigit():
+            out += f"\\{byte:o}"
+        else:
+            out += f"\\x{byte:02x}"
+    return out
+
+
+def test_paths_values_and_permissions():
+    text = (
+        '/local/domain/1/device/vbd/51712/state = "4"   (n1,r0)\n'
+        '/local/domain/1/data = ""   (n0,r1)\n'
+        '/local/domain/1/name = "say "hi" (now)"   (n0)\n'
+        '/local/domain/1/plain = "x"\n'
+    )
+    assert parse_listing(text, PATH) == {
+        "/local/domain/1/device/vbd/51712/state": "4",
+        "/local/domain/1/data": "",
+        "/local/domain/1/name": 'say "hi" (now)',
+        "/local/domain/1/plain": "x",
+    }
+
+
+@given(st.binary(max_size=40))
+def test_values_survive_the_escapes(raw):
+    assert unescape(escaped(raw)) == raw
+    listing = f'/a/b = "{escaped(raw)}"   (n0)\n'
+    assert parse_listing(listing, PATH) == {"/a/b": printable(raw)}
+
+
+def test_a_line_that_is_no_entry_is_named_by_its_place():
+    with pytest.raises(DecodeError, match=r"xenstore/before\.txt at byte 12"):
+        parse_listing('/a/b = "cd"\n/a/c = "cut of', PATH)
+
+
+@given(st.binary())
+def test_printable_is_printable_and_unambiguous(raw):
+    text = printable(raw)
+    assert text.isprintable()
+    assert text.isascii()
+    back = text.encode().decode("unicode_escape").encode("latin-1")
+    assert back == raw.partition(b"\0")[0]
