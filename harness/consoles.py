@@ -3,8 +3,9 @@
 A sign counts only on the console of the one who prints it, and only as a whole phrase that
 nothing else prints: register names, "call trace" or a bare "RIP:" also stand in warnings.
 
-Sources of the phrases: Xen 4.17, xen/common/... panic() and xen/arch/x86/traps.c; Linux 6.1,
-kernel/panic.c, arch/x86/mm/fault.c, arch/x86/kernel/{dumpstack,traps}.c, lib/bug.c.
+Sources of the phrases: Xen 4.17, xen/drivers/char/console.c (panic), xen/arch/x86/traps.c,
+xen/common/{domain,shutdown}.c; Linux 6.1, kernel/panic.c, arch/x86/mm/fault.c,
+arch/x86/kernel/dumpstack.c, lib/bug.c.
 """
 
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 from blkproof.harness.errors import Loss
 
 QEMU_LOG = "qemu"  # QEMU's own messages, followed like a console
-_STAMP = r"(?:\[ *\d+\.\d+\] )?"
+# A printk begins its line, or follows text without a line end; its time stamp tells it then.
+_PRINTK = r"(?:^|\[ *\d+\.\d+\] )"
 _XEN_SIGNS = re.compile(
     r"^\(XEN\) (?:"
     r"Panic on CPU \d+:"
@@ -26,22 +28,18 @@ _XEN_SIGNS = re.compile(
     r"|\*\*\* DOUBLE FAULT \*\*\*"
     r")"
 )
-# Xen tells of dom0's end, which matters when dom0's own console had no time to.
-_DOM0_GONE = re.compile(r"^\(XEN\) (?:Hardware Dom0 (?:crashed|halted|shutdown|rebooted)|.*Domain 0 crashed)")
+# Xen tells of a domain's end, which matters when the domain's own console had no time to.
+_DOM0_GONE = re.compile(r"^\(XEN\) Hardware Dom0 (?:crashed|halted|shutdown)")
+_DOMAIN_CRASHED = re.compile(r"^\(XEN\) Domain (\d+) \(vcpu#\d+\) crashed on cpu#\d+:")
 _LINUX_SIGNS = re.compile(
-    rf"^{_STAMP}(?:"
+    rf"{_PRINTK}(?:"
     r"Kernel panic - not syncing: "
     r"|BUG: unable to handle "
     r"|BUG: kernel NULL pointer dereference, address: "
-    r"|BUG: scheduling while atomic: "
-    r"|Oops: [0-9a-f]{4} \["
-    r"|kernel BUG at \S+:\d+"
-    r"|general protection fault, .*\[#\d+\] "
-    r"|(?:invalid opcode|double fault|divide error|stack segment): [0-9a-f]{4} \[#\d+\] "
+    r"|kernel BUG at \S+:\d+!"
+    r"|\S.*: [0-9a-f]{4} \[#\d+\](?: |$)"  # the head of every report by die(): "Oops: 0002 [#1] SMP"
     r")"
 )
-
-
 # KVM stops the machine for good, QEMU itself lives on.
 _KVM_GAVE_UP = re.compile(r"^KVM internal error\.")
 
@@ -59,13 +57,24 @@ def diagnose(console: str, line: str) -> Sign | None:
     """Tell what a line means on that console ("xen", "dom0", "qemu" or a guest's name), None if nothing."""
     if console == QEMU_LOG:
         return Sign(Loss.QEMU_DIED, console, line) if _KVM_GAVE_UP.match(line) else None
-    if console == "xen":
-        if _XEN_SIGNS.match(line):
-            return Sign(Loss.XEN_PANIC, console, line)
-        return Sign(Loss.DOM0_PANIC, console, line) if _DOM0_GONE.match(line) else None
-    if _LINUX_SIGNS.match(line):
-        return Sign(Loss.DOM0_PANIC if console == "dom0" else Loss.GUEST_PANIC, console, line)
+    kind = _told_by_xen(line) if console == "xen" else _told_by_linux(console, line)
+    return None if kind is None else Sign(kind, console, line)
+
+
+def _told_by_xen(line: str) -> Loss | None:
+    if _XEN_SIGNS.match(line):
+        return Loss.XEN_PANIC
+    if _DOM0_GONE.match(line):
+        return Loss.DOM0_PANIC
+    if crashed := _DOMAIN_CRASHED.match(line):
+        return Loss.DOM0_PANIC if crashed[1] == "0" else Loss.GUEST_PANIC
     return None
+
+
+def _told_by_linux(console: str, line: str) -> Loss | None:
+    if not _LINUX_SIGNS.search(line):
+        return None
+    return Loss.DOM0_PANIC if console == "dom0" else Loss.GUEST_PANIC
 
 
 class Console:

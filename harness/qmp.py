@@ -38,11 +38,12 @@ class Qmp:
         self._theirs.close()  # else the end of QEMU would not be the end of the connection
         logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # QEMU's end is told by our own errors
         self._thread.start()
-        self._client = QMPClient("blkproof")
+        client = QMPClient("blkproof")
         try:
-            self._wait(self._client.connect(self._ours), limit_s, "the greeting")
+            self._wait(client.connect(self._ours), limit_s, "the greeting")
         except QMPError as error:
             raise QemuError("QEMU ended before it answered") from error
+        self._client = client
 
     def execute(self, command: str, limit_s: float = COMMAND_LIMIT_S, /, **arguments: object) -> Any:
         """Execute a QMP command and return what it returned; hyphens are written as underscores."""
@@ -103,4 +104,4 @@ class Qmp:
             return future.result(limit_s)
         except TimeoutError as error:
             future.cancel()
-            raise QemuError(f"QEMU did not answer {what} within {limit_s:.0f} s") from error
+            raise QemuError(f"QEMU did not answer {what} within {limit_s:g} s") from error

@@ -18,6 +18,8 @@ OnLine = Callable[[Stream, str], None]
 _POLL_S = 0.005
 _CONNECT_S = 5.0
 _CHUNK = 1 << 15
+# A connection breaks at once when the machine dies; the supervisor needs a moment to say how.
+LOSS_GRACE_S = 5.0
 _REFUSALS = ("Channel closed", "open failed", "Connect failed", "Administratively prohibited")
 
 
@@ -51,7 +53,7 @@ class Ssh:
         """Connect and log in, once; SshError if dom0 does not answer or is not the one we built."""
         if self._transport is not None:
             return
-        with _as_ssh_error(f"SSH to dom0 (port {self._port})"):
+        with self._as_ssh_error(f"SSH to dom0 (port {self._port})"):
             transport = paramiko.Transport(socket.create_connection(("127.0.0.1", self._port), _CONNECT_S))
             try:
                 self._log_in(transport)
@@ -69,7 +71,7 @@ class Ssh:
         longer than `timeout_s` seconds.
         """
         self.connect()
-        with _as_ssh_error(f"SSH command {_short(command)}"):
+        with self._as_ssh_error(f"SSH command {_short(command)}"):
             channel = self._open_channel()
             try:
                 channel.exec_command(command)
@@ -108,6 +110,18 @@ class Ssh:
                 raise SshError(f"SSH: port {self._port} answers with a host key that is not this image's")
         transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(self._key)))
 
+    @contextmanager
+    def _as_ssh_error(self, what: str) -> Iterator[None]:
+        """Turn a break of the connection into MachineLost if that is why, else into SshError."""
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            until = time.monotonic() + LOSS_GRACE_S
+            while time.monotonic() < until:
+                self._check()
+                time.sleep(_POLL_S)
+            raise SshError(f"{what}: {error or type(error).__name__}") from error
+
     def _open_channel(self) -> paramiko.Channel:
         """Open a channel, a second time if the first is refused.
 
@@ -141,18 +155,14 @@ class Ssh:
             moved = output.take(channel) or moved
             if ended and not moved:
                 output.finish()
-                return Result(channel.recv_exit_status(), bytes(output.out), bytes(output.err))
+                return Result(_exit_status(channel), bytes(output.out), bytes(output.err))
             if not moved:
-                self._pause(channel, command, time.monotonic() - begin, timeout_s)
+                self._pause(command, time.monotonic() - begin, timeout_s)
 
-    def _pause(self, channel: paramiko.Channel, command: str, waited_s: float, timeout_s: float) -> None:
+    def _pause(self, command: str, waited_s: float, timeout_s: float) -> None:
         self._check()
-        if self._transport is None or not self._transport.is_active():
-            raise SshError(f"SSH: the connection broke during {_short(command)}")
-        if channel.closed and not channel.exit_status_ready():
-            raise SshError(f"SSH: the channel closed without an exit status: {_short(command)}")
         if waited_s > timeout_s:
-            raise SshError(f"SSH: {_short(command)} did not end within {timeout_s:.0f} s")
+            raise SshError(f"SSH: {_short(command)} did not end within {timeout_s:g} s")
         time.sleep(_POLL_S)
 
 
@@ -195,12 +205,11 @@ class _Output:
             self._on_line(stream, line)
 
 
-@contextmanager
-def _as_ssh_error(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        raise SshError(f"{what}: {error or type(error).__name__}") from error
+def _exit_status(channel: paramiko.Channel) -> int:
+    """Return the command's exit status; paramiko has -1 if the connection broke before it came."""
+    if (status := channel.recv_exit_status()) < 0:
+        raise EOFError("the connection broke")
+    return status
 
 
 def _short(command: str) -> str:

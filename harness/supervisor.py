@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blkproof.harness.consoles import Console, Sign, diagnose
-from blkproof.harness.errors import Loss, MachineLost, tail
+from blkproof.harness.errors import HarnessError, Loss, MachineLost, tail
 
 TICK_S = 0.05
 # A crash prints for a while after its first line; its evidence is complete once all is quiet.
@@ -124,7 +124,7 @@ class Supervisor:
         with self._lock:
             watch = self._watch
             if watch is not None and time.monotonic() - watch.moved_at > watch.stall_s:
-                sign = f"{watch.what}: no progress for {watch.stall_s:.0f} s (last: {watch.token})"
+                sign = f"{watch.what}: no progress for {watch.stall_s:g} s (last: {watch.token})"
                 return self._lost(Loss.STALL, sign, "")
         return None
 
@@ -163,6 +163,9 @@ class Supervisor:
         """Save, then end, then let the waiting session know."""
         try:
             self._save(loss)
+        except (OSError, HarnessError) as error:  # a full disk must not hide the crash
+            loss.args = (f"{loss}; its evidence could not be saved: {error}",)
+        try:
             if not loss.kind.dom0_lives:
                 self._end()
         finally:
