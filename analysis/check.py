@@ -1,0 +1,93 @@
+"""From a capture to its verdict: replay once, let every rule judge, cross-check, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from blkproof.analysis import crosscheck, measure
+from blkproof.analysis.facts import BACKEND, Facts
+from blkproof.analysis.history import History, replay
+from blkproof.analysis.judge import Judge
+from blkproof.analysis.registry import RULES, Rule
+from blkproof.analysis.verdict import FAILING, Finding, Outcome, RuleResult, Verdict
+from blkproof.traces.capture import Capture
+from blkproof.traces.events import EVENTS
+from blkproof.traces.table import EventTable
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A verdict together with the history that it is about."""
+
+    verdict: Verdict
+    history: History
+
+
+def check(capture: Capture) -> Verdict:
+    """Judge ``capture``; raise CaptureError when it can't be read."""
+    return examine(capture).verdict
+
+
+def examine(capture: Capture) -> Examination:
+    """Judge ``capture`` and keep what was reconstructed for it."""
+    history = replay(EventTable.build(capture), Facts.of(capture))
+    return Examination(judge(history), history)
+
+
+def judge(history: History) -> Verdict:
+    """Let every rule judge ``history`` and draw them together; worst wins."""
+    findings: list[Finding] = []
+    results: dict[str, RuleResult] = {}
+    for rule in RULES.values():
+        result, found = _apply(rule, history)
+        results[rule.id] = result
+        findings += found
+    metrics = measure.measure(history)
+    reasons = (*crosscheck.doubts(history, metrics), *_undecided(results.values()))
+    if any(finding.level in FAILING for finding in findings):
+        outcome = Outcome.FAIL
+    elif not any(result.decided for result in results.values()):
+        outcome, reasons = Outcome.INCONCLUSIVE, ("nothing was checked: no request was recorded", *reasons)
+    else:
+        outcome = Outcome.INCONCLUSIVE if reasons else Outcome.PASS
+    return Verdict(outcome, tuple(findings), results, metrics.requests, metrics, reasons)
+
+
+def _apply(rule: Rule, history: History) -> tuple[RuleResult, tuple[Finding, ...]]:
+    """Let one rule judge; a rule that can't see what it needs, or crashes, decides nothing."""
+    if blind := _blind(rule, history):
+        return RuleResult(rule.id, 0, 0, (blind,)), ()
+    judge = Judge(rule, history.losses)
+    try:  # whatever a rule does wrong must not pass for a verdict
+        rule.check(history, judge)
+    except Exception as error:
+        reason = f"{rule.id} itself failed: {type(error).__name__}: {error}"
+        return RuleResult(rule.id, judge.result.checked, 0, (reason,)), ()
+    return judge.result, judge.findings
+
+
+def _blind(rule: Rule, history: History) -> str | None:
+    """Say which events that a rule needs were not looked for, or None."""
+    guests = [name for name in history.table.probes if name in history.facts.domids]
+    for event in sorted(rule.needs):
+        origin = EVENTS[event].origin
+        sources = {"backend": [BACKEND], "frontend": guests, "either": [BACKEND, *guests], "xen": ["xen"]}
+        for source in sources[origin] or ["the guest"]:
+            armed = history.table.probes.get(source, frozenset())
+            if event not in armed:
+                return (
+                    f"{rule.id} needs {event}, for which {source} had no probe (it had {len(armed)} others)"
+                )
+            if missing := history.table.missing.get(source, {}).get(event):
+                return f"{rule.id} needs {event}, which {source} recorded without {', '.join(missing)}"
+    return None
+
+
+def _undecided(results: Iterable[RuleResult]) -> tuple[str, ...]:
+    """Say for each rule that could not decide everything how much it did, and why."""
+    return tuple(
+        f"{result.rule} decided {result.decided} of {result.checked}: {'; '.join(result.reasons)}"
+        for result in results
+        if result.reasons
+    )

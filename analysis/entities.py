@@ -1,0 +1,319 @@
+"""What the events tell of, put back together: requests, look-ups, mappings and grants of one block ring.
+
+A request has two halves, one as each side saw it, which meet at the same index of the ring.  Events that
+were not recorded are None: who judges must ask whether they were lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from blkproof.analysis import wire
+from blkproof.traces.events import Event
+
+if TYPE_CHECKING:
+    from blkproof.analysis.tree import Tree
+
+
+class Device(NamedTuple):
+    """A virtual block device: its frontend's domid and its virtual device number."""
+
+    domid: int
+    vdev: int
+
+
+class Known(Enum):
+    """What the model knows of a grant before the backend looks it up in its persistent tree."""
+
+    FREE = "in the tree and not in use"
+    BUSY = "in the tree and in use"
+    ABSENT = "not in the tree"
+    MAYBE = "maybe purged from the tree"
+    UNKNOWN = "unknown"
+
+
+class Seen(NamedTuple):
+    """What the model knew of one grant at some moment, kept as it was then.
+
+    ``since`` are the ticks from which it is known; ``event`` is that by which it is, for a grant in the tree.
+    """
+
+    known: Known
+    gref: int
+    since: int
+    event: Event | None = None
+    handle: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One grant in the backend's persistent tree.
+
+    ``since`` is the event from which its state is known, ``holder`` the request that uses it.
+    """
+
+    gref: int
+    handle: int
+    mapping: Mapping | None
+    active: bool
+    since: Event
+    holder: BackHalf | None
+
+    def seen(self, known: Known | None = None) -> Seen:
+        """Keep its state, or what else is ``known`` of it, as it is now."""
+        now = known or (Known.BUSY if self.active else Known.FREE)
+        return Seen(now, self.gref, self.since.tsc, self.since, self.handle)
+
+
+@dataclass(slots=True, eq=False)
+class Mapping:
+    """One grant that the backend mapped with success, from the map to its unmap.
+
+    ``entry`` is its place in the persistent tree if it got one, ``again`` tells of the tree's entry of the
+    same grant that was free when it was mapped, ``hidden`` tells that its unmap was not fully recorded.
+    """
+
+    op: wire.MapOp
+    event: Event
+    call: MapCall
+    entry: Entry | None = None
+    again: Seen | None = None
+    unmapped: Event | None = None
+    hidden: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Lookup:
+    """One look-up in the persistent tree, and what the model knew of the grant before."""
+
+    event: Event
+    seen: Seen
+    result: Event | None = None
+
+    @property
+    def hit(self) -> bool:
+        """Tell whether the backend found the grant."""
+        return self.result is not None and self.result.pgnt != 0
+
+
+@dataclass(slots=True, eq=False)
+class Adding:
+    """A mapped grant is put into the tree; ``twice`` tells of the entry that was there already."""
+
+    event: Event
+    call: MapCall | None
+    mapping: Mapping | None
+    twice: Seen | None
+    result: Event | None = None
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the backend added it."""
+        return self.result is not None and self.result.rc == 0
+
+
+@dataclass(slots=True, eq=False)
+class MapCall:
+    """One call of the backend's mapping function, for data pages or for indirect pages."""
+
+    start: Event
+    half: BackHalf | None
+    indirect: bool
+    end: Event | None = None
+    lookups: list[Lookup] = field(default_factory=list)
+    mappings: list[Mapping] = field(default_factory=list)
+    failed: list[wire.MapOp] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class BackHalf:
+    """A request as the backend saw it: ``taken`` off the ring, ``data`` parsed, mapped, answered.
+
+    ``segments`` is None when they were not all seen, ``grefs`` are all grants on the wire that were.
+    ``same_id`` is the unanswered request that had its id when it was taken, ``clashes`` are grants that an
+    unanswered request, maybe itself, already used.  ``left_mapped`` and ``left_held`` are what
+    it had not given back when it was answered: mappings of its own, and grants of the tree.
+    """
+
+    ring: BackRing
+    index: int
+    id: int
+    op: int
+    taken: Event
+    data: Event | None = None
+    segments: tuple[wire.Segment, ...] | None = None
+    grefs: tuple[int, ...] = ()
+    calls: list[MapCall] = field(default_factory=list)
+    io_ends: list[Event] = field(default_factory=list)
+    held: dict[int, Entry] = field(default_factory=dict)
+    response: Event | None = None
+    same_id: BackHalf | None = None
+    clashes: list[tuple[int, BackHalf]] = field(default_factory=list)
+    left_mapped: tuple[Mapping, ...] = ()
+    left_held: tuple[Seen, ...] = ()
+
+    @property
+    def inner_op(self) -> int:
+        """The operation proper: what an indirect request wraps."""
+        return int(self.taken.indirect_op) if self.op == wire.INDIRECT else self.op
+
+    @property
+    def has_data(self) -> bool:
+        """Tell whether it is of a kind that may have segments."""
+        return self.taken.event == "be_request"
+
+    @property
+    def nr(self) -> int:
+        """Segments that it announces."""
+        return int(self.taken.indirect_nr if self.op == wire.INDIRECT else self.taken.nr)
+
+    @property
+    def mappings(self) -> list[Mapping]:
+        """All mappings that were made for it."""
+        return [mapping for call in self.calls for mapping in call.mappings]
+
+
+@dataclass(slots=True, eq=False)
+class Teardown:
+    """The backend empties its tree, which held ``size`` grants as far as the events tell."""
+
+    event: Event
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class TreeUnmap:
+    """A grant of the tree was unmapped, in the state ``seen``.
+
+    ``due`` tells whether that was to be expected: after a purge, or while the tree is taken down.
+    """
+
+    event: Event
+    seen: Seen
+    due: bool
+
+
+@dataclass(slots=True, eq=False)
+class Unmapping:
+    """One unmap operation on a handle of the block backend; ``mapping`` is None when none was open."""
+
+    event: Event
+    op: wire.UnmapOp
+    mapping: Mapping | None
+    before: Mapping | None
+
+
+@dataclass(slots=True, eq=False)
+class BackRing:
+    """A ring as the backend saw it, from its first request to the next use of its address.
+
+    ``open`` are its unanswered requests by id, ``using`` the same by the grants that they use.  ``stray``
+    are responses to no open request, with the last request of that id that was already answered.
+    """
+
+    address: int
+    device: Device
+    tree: Tree
+    halves: list[BackHalf] = field(default_factory=list)
+    open: dict[int, BackHalf] = field(default_factory=dict)
+    using: dict[int, BackHalf] = field(default_factory=dict)
+    responses: list[Event] = field(default_factory=list)
+    stray: list[tuple[Event, BackHalf | None]] = field(default_factory=list)
+    addings: list[Adding] = field(default_factory=list)
+    unmaps: list[TreeUnmap] = field(default_factory=list)
+    puts: list[tuple[Event, Seen | None]] = field(default_factory=list)
+    teardowns: list[Teardown] = field(default_factory=list)
+    sizes: list[tuple[Event, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Grant:
+    """Access that the frontend gave to a page, from the granting to the return of its reference.
+
+    ``closing`` is the frontend's will to end it for good, which waits while the backend maps the page.
+    """
+
+    event: Event
+    half: FrontHalf | None
+    closing: Event | None = None
+    ended: Event | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Fill:
+    """One segment that the frontend filled: the event, the grant reference taken, and whether new."""
+
+    event: Event
+    gref: int | None = None
+    grants: list[Grant] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Ending:
+    """The frontend tries to end a grant of a completed request."""
+
+    event: Event
+    result: Event | None = None
+
+
+@dataclass(slots=True, eq=False)
+class FrontHalf:
+    """A request as the frontend saw it: queued with an id, filled, pushed, completed."""
+
+    ring: FrontRing
+    index: int
+    queue: Event
+    chosen: Event | None = None
+    fills: list[Fill] = field(default_factory=list)
+    pages: list[Event] = field(default_factory=list)
+    completion: Event | None = None
+    endings: list[Ending] = field(default_factory=list)
+    recycled: Event | None = None
+
+    @property
+    def sectors(self) -> int:
+        """Length that the block layer asked for, in 512-byte sectors."""
+        return int(self.queue.bytes) // wire.SECTOR_BYTES
+
+
+@dataclass(slots=True, eq=False)
+class FrontRing:
+    """A ring as the frontend saw it, from its first request to the next use of its address."""
+
+    address: int
+    source: str
+    halves: list[FrontHalf] = field(default_factory=list)
+    open: dict[int, FrontHalf] = field(default_factory=dict)
+    looks: list[Event] = field(default_factory=list)
+    vdev: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request, joined from what both sides saw at the same index of the ring."""
+
+    index: int
+    front: FrontHalf | None
+    back: BackHalf | None
+
+
+@dataclass(slots=True, eq=False)
+class Ring:
+    """One shared ring: both sides of it, and its requests in the order of their index.
+
+    ``persistent`` tells whether both sides had agreed on persistent grants, None when that is not known.
+    """
+
+    device: Device
+    front: FrontRing | None
+    back: BackRing | None
+    requests: tuple[Request, ...]
+    persistent: bool | None = None
+
+    @property
+    def begin(self) -> int:
+        """Ticks of the first event that is known of it."""
+        firsts = [side.halves[0] for side in (self.front, self.back) if side and side.halves]
+        return min(half.queue.tsc if isinstance(half, FrontHalf) else half.taken.tsc for half in firsts)

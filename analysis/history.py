@@ -1,0 +1,183 @@
+"""The history of a run: all that its events tell, reconstructed once, in the order of time.
+
+The two sides are replayed apart and then joined: rings by device and by what stands at the same index,
+requests by their index in the ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from blkproof.analysis import store as paths
+from blkproof.analysis.backend import BackReplay
+from blkproof.analysis.entities import (
+    BackRing,
+    Device,
+    FrontRing,
+    Grant,
+    Mapping,
+    Request,
+    Ring,
+    Unmapping,
+)
+from blkproof.analysis.facts import BACKEND, Facts
+from blkproof.analysis.frontend import FrontReplay
+from blkproof.analysis.losses import Losses
+from blkproof.analysis.store import Store
+from blkproof.traces.events import Event
+from blkproof.traces.table import EventTable
+
+_CLOSED: Final = 6
+"""XenbusStateClosed."""
+_SAMPLE: Final = 16
+"""Requests that two halves of a ring are compared by."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened: rings with their requests, mappings, grants, xenstore, and what may be missing.
+
+    ``begin`` and ``end`` are the ticks between which events were recorded.
+    """
+
+    table: EventTable
+    facts: Facts
+    losses: Losses
+    store: Store
+    rings: tuple[Ring, ...]
+    mappings: tuple[Mapping, ...]
+    unmappings: tuple[Unmapping, ...]
+    grants: tuple[Grant, ...]
+    ring_pages: tuple[Grant, ...]
+    switches: tuple[Event, ...]
+    begin: int
+    end: int
+
+    def guest(self, ring: Ring) -> str:
+        """Return the name of the source that is the frontend of ``ring``."""
+        if ring.front is not None:
+            return ring.front.source
+        return self.facts.guest(ring.device.domid) or f"domain {ring.device.domid}"
+
+    def closed(self, device: Device, after: int) -> Event | None:
+        """Return the event by which the backend closed ``device``, after a time in ticks: the last one."""
+        node = f"backend/vbd/{device.domid}/{device.vdev}"
+        return next(
+            (
+                event
+                for event in reversed(self.switches)
+                if event.source == BACKEND
+                and event.state == _CLOSED
+                and event.node == node
+                and event.tsc >= after
+            ),
+            None,
+        )
+
+    @property
+    def cap(self) -> int | None:
+        """Grants that the backend may keep per ring: its parameter, or None when that is not known."""
+        return self.facts.number(BACKEND, "xen_blkback", "max_persistent_grants")
+
+
+def replay(table: EventTable, facts: Facts) -> History:
+    """Reconstruct the history that ``table`` tells."""
+    backend, frontend = BackReplay(), FrontReplay()
+    store, losses = Store(facts.before, facts.domids), Losses(table.losses)
+    switches: list[Event] = []
+    handlers: dict[str, list[Callable[[Event], None]]] = {
+        "xs_write": [store.write],
+        "xs_switch": [switches.append],
+    }
+    for name, handler in (*backend.handlers.items(), *frontend.handlers.items()):
+        handlers.setdefault(name, []).append(handler)
+    begin = end = 0
+    for event in table.rows(handlers):
+        begin = begin or event.tsc
+        end = event.tsc
+        for handle in handlers[event.event]:
+            handle(event)
+    if facts.window is not None:
+        begin, end = min(begin, facts.window[0]), max(end, facts.window[1])
+    return History(
+        table=table,
+        facts=facts,
+        losses=losses,
+        store=store,
+        rings=_join(backend.rings, frontend.rings, _Scene(table, facts, losses, store)),
+        mappings=tuple(backend.mappings),
+        unmappings=tuple(backend.unmappings),
+        grants=tuple(frontend.grants),
+        ring_pages=tuple(frontend.ring_pages),
+        switches=tuple(switches),
+        begin=begin,
+        end=end,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    table: EventTable
+    facts: Facts
+    losses: Losses
+    store: Store
+
+    def offer(self, source: str | None, path: str, tsc: int) -> bool | None:
+        """Tell whether ``path`` held 1 at ``tsc``; a key that nobody was seen to write counts as 0."""
+        write = self.store.at(path, tsc)
+        if write is not None:
+            return write.value == "1"
+        armed = source is not None and "xs_write" in self.table.probes.get(source, ())
+        lost = source is None or self.losses.between(source, 0, tsc, frozenset({"xs_write"}))
+        return False if armed and not lost else None
+
+
+def _join(backs: Iterable[BackRing], fronts: Iterable[FrontRing], scene: _Scene) -> tuple[Ring, ...]:
+    alone = [front for front in fronts if front.halves]
+    rings = []
+    for back in backs:
+        candidates = [front for front in alone if _may_be(front, back, scene.facts)]
+        best = max(candidates, key=lambda front: _likeness(front, back), default=None)
+        if best is not None:
+            alone.remove(best)
+        rings.append(_ring(back.device, best, back, scene))
+    for front in alone:
+        device = Device(scene.facts.domids.get(front.source, -1), -1 if front.vdev is None else front.vdev)
+        rings.append(_ring(device, front, None, scene))
+    return tuple(sorted(rings, key=lambda ring: ring.begin))
+
+
+def _may_be(front: FrontRing, back: BackRing, facts: Facts) -> bool:
+    if facts.domids.get(front.source) != back.device.domid:
+        return False
+    return front.vdev is None or back.device.vdev < 0 or front.vdev == back.device.vdev
+
+
+def _likeness(front: FrontRing, back: BackRing) -> tuple[int, int]:
+    """Count early requests that look the same at the same index; the earlier ring wins a tie."""
+    seen = {half.index: half.queue.sector for half in front.halves[: 2 * _SAMPLE]}
+    same = sum(
+        1
+        for half in back.halves[:_SAMPLE]
+        if half.taken.event != "be_other" and seen.get(half.index) == half.taken.sector
+    )
+    return same, -front.halves[0].queue.tsc
+
+
+def _ring(device: Device, front: FrontRing | None, back: BackRing | None, scene: _Scene) -> Ring:
+    of_front = {half.index: half for half in front.halves} if front else {}
+    of_back = {half.index: half for half in back.halves} if back else {}
+    requests = tuple(
+        Request(index, of_front.get(index), of_back.get(index))
+        for index in sorted(of_front.keys() | of_back.keys())
+    )
+    ring = Ring(device, front, back, requests)
+    guest = front.source if front else scene.facts.guest(device.domid)
+    said = (
+        scene.offer(BACKEND, paths.back(device, "feature-persistent"), ring.begin),
+        scene.offer(guest, paths.front(device, "feature-persistent"), ring.begin),
+    )
+    ring.persistent = False if False in said else None if None in said else True
+    return ring
