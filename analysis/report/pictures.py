@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from blkproof.analysis.metrics import STAGES, Steps
-from blkproof.analysis.report import charts
+from blkproof.analysis.report import charts, svg
 from blkproof.analysis.report.model import Run
 from blkproof.analysis.report.view import title
 from markupsafe import Markup
@@ -172,5 +172,4 @@ def stage_table(runs: Sequence[Run]) -> Row | None:
 def _percentiles(values: Sequence[float]) -> str:
     if not values:
         return "—"
-    half, most = np.percentile(np.asarray(values, dtype=float), (50, 99)) / 1e3
-    return f"{half:,.0f} / {most:,.0f}"
+    return " / ".join(svg.short(value) for value in np.percentile(np.asarray(values, dtype=float), (50, 99)))

@@ -100,7 +100,7 @@ def figures(runs: Sequence[Run]) -> list[Row]:
         {
             "name": "Findings",
             "value": f"{found:,}",
-            "note": plural(remarks, "remark") + " on quality",
+            "note": plural(remarks, "remark") + " on quality" if remarks else "obligations broken",
         },
     ]
     rows[2]["kind"] = "inconclusive" if lost else ""
@@ -127,7 +127,8 @@ def quality(runs: Sequence[Run]) -> Row:
                 "observed": [_counts(seen[what]) if what in seen else None for what in observed],
             }
         )
-    return {"names": names, "observed": observed, "rows": rows, "sentence": _quality_sentence(runs)}
+    heads = [what[:1].upper() + what[1:] for what in observed]
+    return {"names": names, "observed": heads, "rows": rows, "sentence": _quality_sentence(runs)}
 
 
 def _losses(run: Run) -> str:
@@ -251,6 +252,7 @@ def findings(runs: Sequence[Run], *, broken: bool) -> list[Row]:
                     "brief": brief,
                     "more": plural(item.times - 1, "more case") if item.times > 1 else "",
                     "picture": ring_picture(run.rings[index]) if index in run.rings and not brief else None,
+                    "moment": run.rings[index].name if index in run.rings else "",
                 }
             )
     return rows
