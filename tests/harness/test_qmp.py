@@ -95,7 +95,7 @@ def test_an_end_during_a_command_is_told(connected):
 
 def test_a_silent_qemu_is_not_waited_for_for_ever(connected):
     qmp, _ = connected(lambda _: {})
-    with pytest.raises(QemuError, match="did not answer stop within 0.05 s"):
+    with pytest.raises(QemuError, match=r"did not answer stop within 0\.05 s"):
         qmp.execute("stop", 0.05)
 
 

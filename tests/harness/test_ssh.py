@@ -191,8 +191,8 @@ def test_nobody_listens(tmp_path):
 
 
 def test_a_command_that_never_ends_is_given_up(ssh):
-    with pytest.raises(SshError, match="did not end within 0.2 s"):
-        ssh.run("sleep 1000 & echo $!; exec sleep 5", timeout_s=0.2)
+    with pytest.raises(SshError, match=r"did not end within 0\.2 s"):
+        ssh.run("sleep 5", timeout_s=0.2)
 
 
 def test_a_lost_machine_ends_a_running_command(dom0, tmp_path):
