@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blkproof.images.cache import Progress, cache_root
+from blkproof.images.cache import Progress, builder_lock, cache_root
 from blkproof.images.errors import FetchError
 from blkproof.images.lock import Lock, LockedPackage
 from blkproof.images.recipe import Recipe
@@ -70,12 +70,13 @@ def resolve(recipe: Recipe, progress: Progress) -> Lock:
     progress(f"resolving packages of {recipe.name} ({recipe.suite})")
     if not _KEYRING.is_file():
         raise FetchError(f"{_KEYRING} is missing: install debian-archive-keyring")
-    options = _options(recipe.suite, host_mirror())
-    _run(["apt-get", *options, "--error-on=any", "update"])
     requested = recipe.packages.all()
-    plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", *requested])
-    chosen = re.findall(r"^Inst (\S+) \((\S+) ", plan, re.MULTILINE)
-    shown = _run(["apt-cache", *options, "show", *(f"{name}={version}" for name, version in chosen)])
+    with builder_lock(f"apt-{recipe.suite}", progress):
+        options = _options(recipe.suite, host_mirror())
+        _run(["apt-get", *options, "--error-on=any", "update"])
+        plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", *requested])
+        chosen = re.findall(r"^Inst (\S+) \((\S+) ", plan, re.MULTILINE)
+        shown = _run(["apt-cache", *options, "show", *(f"{name}={version}" for name, version in chosen)])
     packages = sorted(_stanzas(shown), key=lambda package: package.name)
     return Lock(suite=recipe.suite, requested=requested, packages=tuple(packages))
 

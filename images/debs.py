@@ -58,7 +58,9 @@ def unpack(recipe: Recipe, lock: Lock, progress: Progress) -> Path:
             for result in results:
                 result.result()
 
-    return once(cache_root() / "trees" / lock.digest[:32], progress, make)
+    chosen = f"{lock.digest} {recipe.boot.source} {_NEVER_NEEDED} {_DRIVER_SOURCES}"
+    key = hashlib.sha256(chosen.encode()).hexdigest()[:32]
+    return once(cache_root() / "trees" / key, progress, make)
 
 
 def _verify(packages: Sequence[LockedPackage], paths: dict[str, Path]) -> list[bool]:
@@ -137,7 +139,7 @@ def _pipe(what: str, *commands: list[str]) -> None:
     """Run commands joined by pipes; any that fails is an error in its own words."""
     for command in commands:
         if shutil.which(command[0]) is None:
-            raise PackageError(f"{command[0]}: not found: install it to unpack packages")
+            raise PackageError(f"{command[0]}: not found: install dpkg, tar and xz-utils to unpack packages")
     running: list[subprocess.Popen[bytes]] = []
     for command in commands:
         upstream = running[-1].stdout if running else subprocess.DEVNULL

@@ -1,6 +1,7 @@
 """The drivers under test, rebuilt from the suite's kernel source, with patches if asked."""
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ def build_drivers(
     (`patch -p1`). Raises DriverError in the words of patch or of the compiler. See
     `stripped` for what to load.
     """
+    if re.search(r"[\s:]", str(tree)):
+        raise DriverError(f"{tree}: make cannot work below such a name: set BLKPROOF_CACHE to a plain one")
     texts = [_patch_text(patch) for patch in patches]
 
     def make(work: Path) -> None:

@@ -24,7 +24,7 @@ _EMPTY_DIRS = (
     "var/log/xen/console",
     "var/lib/xen",
     "var/lock",
-    "var/run",
+    "var/run/xen",
 )
 _XENSTORE_TOOLS = ("chmod", "exists", "list", "ls", "read", "rm", "watch", "write")
 

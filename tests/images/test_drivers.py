@@ -89,3 +89,10 @@ def test_a_patch_that_does_not_apply_is_told_in_patchs_words(debian12, own_build
 def test_a_patch_that_is_not_there(debian12, own_builds, tmp_path):
     with pytest.raises(DriverError, match=r"absent\.patch: cannot be read as a patch: No such file"):
         build_drivers(debian12, own_builds, print, [tmp_path / "absent.patch"])
+
+
+def test_a_cache_that_make_cannot_work_in_is_told(debian12, tmp_path):
+    with pytest.raises(
+        DriverError, match="my cache/tree: make cannot work below such a name: set BLKPROOF_CACHE"
+    ):
+        build_drivers(debian12, tmp_path / "my cache/tree", print)
