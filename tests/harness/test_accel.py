@@ -37,12 +37,8 @@ def boots(monkeypatch):
 
 def test_kvm_is_chosen_once_xen_has_booted_under_it(device, boots):
     found = accel.probe(IMAGE, device=device)
-    assert (found.name, found.cpu_model, found.slowness, found.why) == (
-        "kvm",
-        "host",
-        1.0,
-        "Xen boots under it",
-    )
+    assert (found.name, found.cpu_model, found.slowness) == ("kvm", "host", 1.0)
+    assert found.why == "Xen boots under it"
     assert boots.count == 1
 
 

@@ -21,7 +21,7 @@ def image(tmp_path):
     return SimpleNamespace(**files)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def private_root(tmp_path, monkeypatch):
     root = tmp_path / "private"
     root.mkdir()
@@ -68,7 +68,7 @@ def test_a_closed_machine_starts_no_more(machine, ask):
 
 def test_a_qemu_that_refuses_to_start_is_quoted(machine, tmp_path, monkeypatch):
     fake_qemu(tmp_path, monkeypatch, "echo 'qemu: no such machine' >&2; exit 1")
-    with pytest.raises(QemuError, match="exited with status 1.*: qemu: no such machine") as caught:
+    with pytest.raises(QemuError, match=r"exited with status 1\): qemu: no such machine") as caught:
         machine.boot()
     assert "\n" not in str(caught.value)
 
@@ -107,7 +107,7 @@ def test_logs_are_copied_even_if_nobody_spoke(machine, tmp_path):
     assert copied == {"xen.log": "(XEN) hello\n", "dom0.log": "", "guest1.log": "", "qemu.log": ""}
 
 
-def test_time_limits_are_stretched_for_a_slow_accelerator(image, private_root):
+def test_time_limits_are_stretched_for_a_slow_accelerator(image):
     slow = Accelerator("tcg", "a test", "max", 3.0)
     with Machine(image, slow) as machine, pytest.raises(module.HarnessError) as caught:
         machine.wait_until(lambda: None, 0.1, "nothing", console="xen")

@@ -20,7 +20,7 @@ def log(monkeypatch):
     record = SimpleNamespace(done=[], broken=0)
 
     class Machine:
-        def __init__(self, image, accelerator, shape, rescue=None):
+        def __init__(self, *_):
             self.content = ""
 
         def __enter__(self):
@@ -72,7 +72,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pool(image, log):
+def pool(image, log):  # noqa: ARG001  (no pool here without pretended machines)
     return Pool(image, TCG, progress=lambda _: None)
 
 

@@ -154,7 +154,7 @@ def test_a_guest_that_stands_still_is_a_stall_and_dom0_can_be_asked(parked, tmp_
         assert "--p---" in parked.ssh.run("xl list guest1").text()
 
 
-def test_an_interrupted_session_leaves_nothing(pool, tmp_path):
+def test_an_interrupted_session_leaves_nothing(pool):
     with pytest.raises(KeyboardInterrupt), pool.parked(PREPARATION) as machine:
         raise KeyboardInterrupt
     assert left_behind(machine) == []
