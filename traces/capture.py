@@ -24,6 +24,7 @@ from blkproof.traces.errors import (
     NotACapture,
     shown,
 )
+from blkproof.traces.xenstore import Change
 
 SCHEMA: Final = 1
 """Version of the layout of the directory."""
@@ -148,6 +149,10 @@ class Capture:
         """Return the contents of xenstore by full path, before the attach or after the run."""
         name = f"xenstore/{moment}.txt"
         return xenstore.parse_listing(self.text(name), self.path / name)
+
+    def xenstore_changes(self) -> list[Change]:
+        """Return what xenstored logged of requests to change something."""
+        return xenstore.parse_changes(self.text("xenstore/access.log"))
 
     def grants(self, moment: Literal["attached", "detached"]) -> gnttab.GrantDump:
         """Return Xen's own list of mapped grants, while the disk was attached or after its detaching."""

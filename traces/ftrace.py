@@ -23,6 +23,7 @@ from blkproof.traces.ftrace_format import (
     Format,
     FormatField,
     PageHeader,
+    Stats,
     check_clock,
     parse_format,
     parse_header_page,
@@ -33,9 +34,9 @@ from blkproof.traces.ftrace_pages import Records, find_records, gather
 from blkproof.traces.stream import EVERY_CPU, FOREVER, LossWindow, Stream
 from blkproof.traces.text import printable
 
-_RAW: Final = re.compile(r"cpu(\d{1,4})\.raw")
+_RAW: Final = re.compile(r"\w+/trace/cpu(?P<cpu>\d{1,4})\.raw")
+_STATS: Final = re.compile(r"\w+/trace/stats/cpu(?P<cpu>\d{1,4})")
 _MARK: Final = "mark"
-_NEVER_WRITTEN: Final = ("dropped events", "commit overrun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,11 @@ def decode(capture: Capture, domain: str) -> Domain:
     recording = _Recording(capture, domain, header, _formats(capture, folder))
     formats = recording.formats.values()
     armed = {f.name: f for f in formats if f.group == layout.GROUP and f.name in EVENTS}
-    streams = []
-    for name in capture.below(folder):
-        raw = _RAW.fullmatch(name.removeprefix(folder + "/"))
-        if raw:
-            streams.append(_decode_cpu(recording, name, int(raw[1])))
+    raw = [match for name in capture.below(folder) if (match := _RAW.fullmatch(name))]
+    cpus = {int(match["cpu"]): match[0] for match in raw}
     return Domain(
-        tuple(streams),
-        _missed_hits(capture, domain, folder),
+        tuple(_decode_cpu(recording, file, cpu) for cpu, file in sorted(cpus.items())),
+        (*_missed_hits(capture, domain, folder), *_missing_files(recording, cpus)),
         frozenset(armed) | {_MARK},
         {name: lacking for name, f in armed.items() if (lacking := _lacking(name, f))},
     )
@@ -248,18 +246,34 @@ def _cut(records: Records, begin: npt.NDArray[np.int64], end: npt.NDArray[np.int
 
 
 def _losses(recording: _Recording, file: str, cpu: int, records: Records) -> tuple[LossWindow, ...]:
-    capture, domain = recording.capture, recording.domain
+    domain = recording.domain
     losses = [
         LossWindow(domain, cpu, missed.begin_tsc, missed.end_tsc, missed.count, file, missed.offset)
         for missed in records.missed
     ]
     if not records.complete:
         losses.append(LossWindow(domain, cpu, records.last_tsc, FOREVER, None, file, records.end))
-    stats_file = f"{domain}/trace/stats/cpu{cpu}"
-    stats = parse_stats(capture.text(stats_file)) if capture.has(stats_file) else {}
-    unseen = sum(stats.get(name, 0) for name in _NEVER_WRITTEN)
-    if all(missed.count is not None for missed in records.missed):
-        unseen += max(0, stats.get("overrun", 0) - sum(missed.count or 0 for missed in records.missed))
-    if unseen:
-        losses.append(LossWindow(domain, cpu, 0, FOREVER, unseen, stats_file, 0))
+    if records.complete:
+        losses += _unseen(recording, cpu, records)
     return tuple(losses)
+
+
+def _unseen(recording: _Recording, cpu: int, records: Records) -> list[LossWindow]:
+    """Return the loss, at an unknown time, that stats tell of but the pages do not."""
+    file = f"{recording.domain}/trace/stats/cpu{cpu}"
+    stats = parse_stats(recording.capture.text(file)) if recording.capture.has(file) else Stats()
+    count = stats.dropped + max(0, stats.kept - len(records.tsc))
+    if all(missed.count is not None for missed in records.missed):
+        count += max(0, stats.overwritten - sum(missed.count or 0 for missed in records.missed))
+    return [LossWindow(recording.domain, cpu, 0, FOREVER, count, file, 0)] if count else []
+
+
+def _missing_files(recording: _Recording, cpus: Mapping[int, str]) -> list[LossWindow]:
+    """Return the losses of CPUs that recorded something which is not in the capture."""
+    losses = []
+    for file in recording.capture.below(f"{recording.domain}/trace/stats"):
+        match = _STATS.fullmatch(file)
+        stats = parse_stats(recording.capture.text(file))
+        if match and int(match["cpu"]) not in cpus and stats.kept:
+            losses.append(LossWindow(recording.domain, int(match["cpu"]), 0, FOREVER, stats.kept, file, 0))
+    return losses

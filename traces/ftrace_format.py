@@ -22,6 +22,8 @@ _ID = re.compile(r"^ID: (\d+)$", re.MULTILINE)
 _STAT = re.compile(r"^(?P<name>[a-z ]+): (?P<count>\d+)$", re.MULTILINE)
 _PROFILE = re.compile(r"^\s*(?:\w+/)?(?P<name>\w+)\s+(?P<hits>\d+)\s+(?P<missed>\d+)\s*$", re.MULTILINE)
 _CLOCK = re.compile(r"\[(\S+)\]")
+_BYTES = {f"{sign}{bits}": bits // 8 for sign in "us" for bits in (8, 16, 32, 64)}
+"""Types of probes: bytes of one element."""
 _LARGEST_PAGE_BYTES = 1 << 20
 _ADVICE = "record it again"
 
@@ -100,9 +102,23 @@ def parse_header_page(text: str, path: Path) -> PageHeader:
     raise DecodeError(path, expected="the page of a 64-bit kernel", got=shown(text[:80]), advice=_ADVICE)
 
 
-def parse_stats(text: str) -> dict[str, int]:
-    """Read a stats file: ``{"overrun": 0, "dropped events": 0, ...}``."""
-    return {match["name"]: int(match["count"]) for match in _STAT.finditer(text)}
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a CPU's stats file counts: records recorded and kept, overwritten, and never written."""
+
+    kept: int = 0
+    overwritten: int = 0
+    dropped: int = 0
+
+
+def parse_stats(text: str) -> Stats:
+    """Read a stats file; it may have been taken before or after the pages were read."""
+    counts = {match["name"]: int(match["count"]) for match in _STAT.finditer(text)}
+    return Stats(
+        kept=counts.get("entries", 0) + counts.get("read events", 0),
+        overwritten=counts.get("overrun", 0),
+        dropped=counts.get("dropped events", 0) + counts.get("commit overrun", 0),
+    )
 
 
 def parse_missed(text: str) -> dict[str, int]:
@@ -126,12 +142,9 @@ def _field(line: str, path: Path) -> FormatField:
     match = _FIELD.match(line)
     if match is None:
         raise DecodeError(path, expected="a line that describes a field", got=shown(line), advice=_ADVICE)
-    size, length = int(match["size"]), int(match["length"] or 0)
-    return FormatField(
-        match["name"],
-        int(match["offset"]),
-        size,
-        match["signed"] == "1",
-        length,
-        match["type"].startswith("__data_loc"),
-    )
+    size = int(match["size"])
+    located = match["type"].startswith("__data_loc")
+    length = int(match["length"] or 0)
+    if match["length"] == "" and not located:  # Linux 6.1 leaves out how long the arrays of probes are
+        length = size // _BYTES.get(match["type"], size + 1)
+    return FormatField(match["name"], int(match["offset"]), size, match["signed"] == "1", length, located)

@@ -26,8 +26,8 @@ class ActiveGrant:
     """One grant that is mapped now.
 
     ``ref`` is the grant reference, ``mapper`` the domid that maps it, ``mfn`` the machine frame, ``pin``
-    Xen's four 8-bit counters (from the low byte up: read-write and read-only by device, then read-write and
-    read-only by host), ``shared_dom``, ``gmfn`` and ``flags`` the granting guest's own entry.
+    Xen's four 8-bit counters of mappings (from the low byte up: by a CPU writable and read-only, by a device
+    writable and read-only), ``shared_dom``, ``gmfn`` and ``flags`` the granting guest's own entry.
     """
 
     ref: int

@@ -4,15 +4,15 @@ import shutil
 
 import pytest
 from blkproof.traces import ftrace
-from blkproof.traces.capture import MANIFEST, Capture, seal
 from blkproof.traces.columns import KINDS
 from blkproof.traces.errors import ClockError, DecodeError
 from blkproof.traces.stream import EVERY_CPU, FOREVER, LossWindow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.writers.capture_writer import DomainTrace, small_domain, write_capture
+from tests.writers.capture_writer import DomainTrace, small_domain, unsealed
 from tests.writers.ftrace_writer import Probe, Ring
+from tests.writers.ftrace_writer import stats as stats_text
 
 CPU0 = "dom0/trace/cpu0.raw"
 HEAD = [("ring", "u64"), ("id", "u64"), ("op", "u8")]
@@ -23,25 +23,18 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("ftrace") / "run"
 
 
-def decode(scratch, trace, cut=None):
+def decode(scratch, trace, changes=None):
+    """Decode ``trace`` as dom0's, with the bytes of its first CPU changed by ``changes``."""
     shutil.rmtree(scratch, ignore_errors=True)
-    write_capture(scratch, {"dom0": trace})
-    if cut is not None:
+    trace.write(scratch / "dom0/trace")
+    if changes is not None:
         raw = scratch / CPU0
-        raw.write_bytes(cut(raw.read_bytes()))
-        (scratch / MANIFEST).unlink()
-        seal(scratch, {})
-    return ftrace.decode(Capture.open(scratch), "dom0")
+        raw.write_bytes(changes(raw.read_bytes()))
+    return ftrace.decode(unsealed(scratch), "dom0")
 
 
-def ring_of(*records, cpu=0, probes=()):
-    trace = DomainTrace(list(probes))
-    for tsc, name, values in records:
-        trace.record(tsc, name, values, cpu)
-    return trace
-
-
-def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch):
+@pytest.mark.parametrize("lengths", [True, False])
+def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, lengths):
     parts = [(f"gref{i}", "u32") for i in range(64)] + [("seg0", "u64[64]"), ("seg1", "u64[64]")]
     probes = [
         Probe(
@@ -203,18 +196,33 @@ def test_missed_events_lie_between_two_pages(scratch):
 
 @pytest.mark.parametrize(
     ("stats", "unseen"),
-    [({"overrun": 3}, 0), ({"overrun": 7}, 4), ({"dropped": 2}, 2), ({"overrun": 4, "dropped": 2}, 3)],
+    [
+        ({"overrun": 3}, 0),
+        ({"overrun": 7}, 4),
+        ({"dropped": 2}, 2),
+        ({"overrun": 4, "dropped": 2}, 3),
+        ({"entries": 2}, 0),
+        ({"read": 2}, 0),
+        ({"entries": 2, "read": 3}, 3),
+    ],
 )
 def test_losses_that_no_page_tells_of_come_from_stats(scratch, stats, unseen):
-    from tests.writers.ftrace_writer import stats as text
-
     ring = Ring()
     ring.write(100, FE_ID.encode({"id": 1}))
     ring.lose(3)
     ring.write(101, FE_ID.encode({"id": 1}))
-    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring}, stats={0: text(**stats)})).streams
+    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring}, stats={0: stats_text(**stats)})).streams
     expected = (LossWindow("dom0", 0, 0, FOREVER, unseen, "dom0/trace/stats/cpu0", 0),) if unseen else ()
     assert stream.losses[1:] == expected
+
+
+def test_a_cpu_whose_pages_are_not_in_the_capture_is_a_loss(scratch):
+    decode(scratch, small_domain())
+    (scratch / "dom0/trace/stats/cpu1").write_text(stats_text(entries=5, read=2))
+    (scratch / "dom0/trace/stats/cpu2").write_text(stats_text())
+    assert ftrace.decode(unsealed(scratch), "dom0").losses == (
+        LossWindow("dom0", 1, 0, FOREVER, 7, "dom0/trace/stats/cpu1", 0),
+    )
 
 
 def test_missed_hits_of_a_probe_are_a_loss_of_that_event_at_any_time(scratch):
@@ -253,7 +261,7 @@ def test_every_truncation_gives_whole_pages_and_a_loss(scratch):
     (whole,) = decode(scratch, full_ring()).streams
     size = (scratch / CPU0).stat().st_size
     for length in [*range(0, size, 257), *range(4090, 4110), size - 1]:
-        (stream,) = decode(scratch, full_ring(), cut=lambda data, length=length: data[:length]).streams
+        (stream,) = decode(scratch, full_ring(), changes=lambda data, length=length: data[:length]).streams
         found = rows(stream)
         assert found == rows(whole)[: len(found)]
         end = length // 4096 * 4096
@@ -272,7 +280,7 @@ def test_any_corruption_is_an_error_or_decodes(scratch, changes):
         return bytes(raw)
 
     try:
-        (stream,) = decode(scratch, full_ring(1), cut=corrupt).streams
+        (stream,) = decode(scratch, full_ring(1), changes=corrupt).streams
     except DecodeError as error:
         assert error.offset is not None
     else:
@@ -282,7 +290,7 @@ def test_any_corruption_is_an_error_or_decodes(scratch, changes):
 @given(st.binary(max_size=6000))
 def test_any_bytes_are_an_error_or_decode(scratch, raw):
     try:
-        decode(scratch, small_domain(), cut=lambda _: raw)
+        decode(scratch, small_domain(), changes=lambda _: raw)
     except DecodeError as error:
         assert error.offset is not None
 
@@ -292,7 +300,7 @@ def patch(place, word):
 
 
 @pytest.mark.parametrize(
-    ("cut", "says", "offset"),
+    ("changes", "says", "offset"),
     [
         (patch(8, 4081), "count of bytes", 0),
         (patch(8, 4084), "count of bytes", 0),
@@ -305,15 +313,15 @@ def patch(place, word):
         (patch(20, 1401), "as its format file says", 20),
     ],
 )
-def test_broken_pages_are_named_by_their_place(scratch, cut, says, offset):
+def test_broken_pages_are_named_by_their_place(scratch, changes, says, offset):
     trace = DomainTrace([FE_ID, Probe("gt_try_end", 1401, [("x", "u64"), ("ref", "u32")])])
     trace.rings[0] = Ring()
     trace.rings[0].write(5, FE_ID.encode({"id": 1}))
     if says is None:
-        assert decode(scratch, trace, cut=cut).streams[0].counts == {"mark": 1}
+        assert decode(scratch, trace, changes=changes).streams[0].counts == {"mark": 1}
         return
     with pytest.raises(DecodeError, match=says) as caught:
-        decode(scratch, trace, cut=cut)
+        decode(scratch, trace, changes=changes)
     assert caught.value.offset == offset
 
 
@@ -321,7 +329,7 @@ def test_a_string_beyond_its_record_is_an_error(scratch):
     trace = DomainTrace([PATH])
     trace.record(5, "be_fe_changed", {"node": "abc", "state": 1})
     with pytest.raises(DecodeError, match="inside its record"):
-        decode(scratch, trace, cut=patch(20 + 16, 200 << 16 | 24))
+        decode(scratch, trace, changes=patch(20 + 16, 200 << 16 | 24))
 
 
 def test_a_value_that_does_not_fit_the_schema_is_an_error(scratch):
@@ -348,10 +356,7 @@ def test_a_value_that_does_not_fit_the_schema_is_an_error(scratch):
     ],
 )
 def test_broken_texts_of_tracefs_are_named(scratch, file, text, says):
-    shutil.rmtree(scratch, ignore_errors=True)
-    write_capture(scratch)
+    decode(scratch, small_domain())
     (scratch / "dom0/trace" / file).write_text(text)
-    (scratch / MANIFEST).unlink()
-    seal(scratch, {})
     with pytest.raises(DecodeError, match=says):
-        ftrace.decode(Capture.open(scratch), "dom0")
+        ftrace.decode(unsealed(scratch), "dom0")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from blkproof.traces.errors import DecodeError
 from blkproof.traces.text import printable
-from blkproof.traces.xenstore import parse_listing, unescape
+from blkproof.traces.xenstore import Change, parse_changes, parse_listing, unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +63,23 @@ def test_printable_is_printable_and_unambiguous(raw):
     assert text.isascii()
     back = text.encode().decode("unicode_escape").encode("latin-1")
     assert back == raw.partition(b"\0")[0]
+
+
+def test_changes_are_found_among_all_that_xenstored_logs():
+    log = """
+CREATE connection 0x55b36f579dc0
+wrl: dom    0     16  msec      10000 credit       -6800 reserve          0 discard
+IN 0x55b36f579dc0 20261120 09:05:32 WATCH (memory/target FFFFFFFF82BB1520 )
+OUT 0x55b36f579dc0 20261120 09:05:32 WRITE (OK )
+IN 0x55b36f579dc0 20261120 09:05:32 WRITE (control/feature-poweroff 1)
+IN 0x55b36f58c350 20261120 09:05:43 WRITE (/local/domain/1/data two (words))
+IN 0x55b36f58c350 20261120 09:05:44 RM (/local/domain/0/backend/vbd/1/51712 )
+IN 0x55b36f58c350 20261120 09:05:45 MKDIR (/local/domain/0/backend/vbd/1/51712 )
+IN 0x55b36f58c350 20261120 09:05:45 SET_PERMS (/local/domain/0/backend n0 r1 )
+"""
+    assert parse_changes(log) == [
+        Change("2026-11-20T09:05:32", "0x55b36f579dc0", "WRITE", "control/feature-poweroff", "1"),
+        Change("2026-11-20T09:05:43", "0x55b36f58c350", "WRITE", "/local/domain/1/data", "two (words)"),
+        Change("2026-11-20T09:05:44", "0x55b36f58c350", "RM", "/local/domain/0/backend/vbd/1/51712", ""),
+        Change("2026-11-20T09:05:45", "0x55b36f58c350", "MKDIR", "/local/domain/0/backend/vbd/1/51712", ""),
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blkproof.traces.capture import seal
+from blkproof.traces.capture import Capture, FileEntry, seal
 
 from tests.writers import xentrace_writer
 from tests.writers.ftrace_writer import HEADER_PAGE, TRACE_CLOCK, Probe, Ring, mark, stats
@@ -104,3 +104,9 @@ def write_capture(
     (root / "xentrace.bin").write_bytes(b"".join(windows))
     seal(root, RUN if run is None else run)
     return root
+
+
+def unsealed(root: Path) -> Capture:
+    """The capture that the files below ``root`` would be, for tests that look at one file many times."""
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    return Capture(root, RUN, {name: FileEntry("", 0) for name in names}, "")

@@ -35,6 +35,7 @@ class Probe:
     number: int
     args: Sequence[tuple[str, str]]
     group: str = "blkproof"
+    lengths: bool = False  # Linux 6.1 writes "u64 ops[]", later ones "u64 ops[44]"
 
     def format(self) -> str:
         lines = ["\tfield:unsigned long __probe_ip;\toffset:8;\tsize:8;\tsigned:0;\n"]
@@ -45,7 +46,8 @@ class Probe:
                 shown, size, signed = f"__data_loc char[] {name}", 4, 1
             else:
                 size = struct.calcsize("<" + _CODES[base]) * int(count or 1)
-                shown, signed = f"{base} {name}" + (f"[{count}]" if count else ""), int(base[0] == "s")
+                array = f"[{count if self.lengths else ''}]" if count else ""
+                shown, signed = f"{base} {name}{array}", int(base[0] == "s")
             lines.append(f"\tfield:{shown};\toffset:{offset};\tsize:{size};\tsigned:{signed};\n")
             offset += size
         body = "".join(lines)
@@ -144,8 +146,8 @@ class Ring:
         return struct.pack("<II", 0, len(record) + 4) + record
 
 
-def stats(entries: int = 0, overrun: int = 0, dropped: int = 0) -> str:
+def stats(entries: int = 0, overrun: int = 0, dropped: int = 0, read: int = 0) -> str:
     return (
         f"entries: {entries}\noverrun: {overrun}\ncommit overrun: 0\nbytes: 0\noldest event ts: 0\n"
-        f"now ts: 0\ndropped events: {dropped}\nread events: 0\n"
+        f"now ts: 0\ndropped events: {dropped}\nread events: {read}\n"
     )
