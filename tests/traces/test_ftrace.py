@@ -37,11 +37,7 @@ def decode(scratch, trace, changes=None):
 def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, lengths):
     parts = [(f"gref{i}", "u32") for i in range(64)] + [("seg0", "u64[64]"), ("seg1", "u64[64]")]
     probes = [
-        Probe(
-            "be_map_data",
-            1500,
-            [("ring", "u64"), ("id", "u64"), ("op", "u8"), *parts, ("nr", "s32")],
-        ),
+        Probe("be_map_data", 1500, [*HEAD, *parts, ("nr", "s32")], lengths=lengths),
         Probe("xs_write", 1501, [("xbt", "u32"), ("dir", "string"), ("node", "string"), ("value", "string")]),
         Probe("gt_claim", 1502, [("ref", "s32")]),
     ]
