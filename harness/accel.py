@@ -30,15 +30,17 @@ PROBE_LIMIT_S = 20.0
 _DOM0_ALIVE = "Linux version "
 
 
-def probe(image: Image, want: Want = "auto", device: Path = KVM_DEVICE) -> Accelerator:
+def probe(
+    image: Image, want: Want = "auto", *, device: Path = KVM_DEVICE, fresh: bool = False
+) -> Accelerator:
     """Return the accelerator to use; with `want` "kvm", raise HostError if it can't be used.
 
-    The answer of a boot of Xen under KVM is kept for this host kernel, QEMU and image until the
-    host boots again.
+    What a boot of Xen under KVM showed is remembered for this host kernel, QEMU and image until the
+    host boots again; `fresh` boots anyway.
     """
     if want == "tcg":
         return _tcg("asked for")
-    why_not = _why_not_openable(device) or _remembered(image)
+    why_not = _why_not_openable(device) or _why_not_bootable(image, fresh)
     if why_not is None:
         return Accelerator("kvm", "Xen boots under it", KVM_CPU_MODEL, 1.0)
     if want == "kvm":
@@ -62,8 +64,8 @@ def _why_not_openable(device: Path) -> str | None:
     return None
 
 
-def _remembered(image: Image) -> str | None:
-    """Return why KVM can't run Xen, None if it can; from the last probe if one fits."""
+def _why_not_bootable(image: Image, fresh: bool) -> str | None:
+    """Return why KVM can't run Xen, None if it can; from the last probe if one fits and may be used."""
     facts = [
         os.uname().release,
         Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -74,6 +76,8 @@ def _remembered(image: Image) -> str | None:
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
     kept = cache_root() / "accelerators" / f"{key}.json"
     try:
+        if fresh:
+            kept.unlink(missing_ok=True)
         answer = json.loads(kept.read_text())["why_not"]
     except (OSError, ValueError, KeyError, TypeError):
         answer = _boot_under_kvm(image)

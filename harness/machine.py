@@ -176,7 +176,13 @@ class Machine:
         if self._ssh is None:
             if self.state is not State.RUNNING:
                 raise WrongStateError(f"ssh: needs a running machine, this one is {self.state.value}")
-            self._ssh = Ssh(self._ssh_port(), self.image.ssh_key, self.image.host_key, self.supervisor.check)
+            self._ssh = Ssh(
+                self._ssh_port(),
+                self.image.ssh_key,
+                self.image.host_key,
+                slowness=self.accelerator.slowness,
+                check=self.supervisor.check,
+            )
         return self._ssh
 
     def wait_until(

@@ -16,7 +16,7 @@ Stream = Literal["out", "err"]
 OnLine = Callable[[Stream, str], None]
 
 _POLL_S = 0.005
-_CONNECT_S = 5.0
+_CONNECT_LIMIT_S = 5.0
 _CHUNK = 1 << 15
 # A connection breaks at once when the machine dies; the supervisor needs a moment to say how.
 LOSS_GRACE_S = 5.0
@@ -40,12 +40,23 @@ class Ssh:
     """A connection to dom0 as root, through a loopback port of this host."""
 
     def __init__(
-        self, port: int, key: Path, host_key: Path | None, check: Callable[[], None] = lambda: None
+        self,
+        port: int,
+        key: Path,
+        host_key: Path,
+        *,
+        slowness: float = 1.0,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare a connection; `check` runs while a command is waited for and may raise."""
+        """Prepare a connection.
+
+        All limits are stretched by `slowness`; `check` runs while a command is waited for and may raise.
+        """
         self._port = port
         self._key = key
         self._host_key = host_key
+        self._slowness = slowness
+        self._connect_limit_s = _CONNECT_LIMIT_S * slowness
         self._check = check
         self._transport: paramiko.Transport | None = None
 
@@ -54,7 +65,9 @@ class Ssh:
         if self._transport is not None:
             return
         with self._as_ssh_error(f"SSH to dom0 (port {self._port})"):
-            transport = paramiko.Transport(socket.create_connection(("127.0.0.1", self._port), _CONNECT_S))
+            transport = paramiko.Transport(
+                socket.create_connection(("127.0.0.1", self._port), self._connect_limit_s)
+            )
             try:
                 self._log_in(transport)
             except BaseException:
@@ -68,14 +81,14 @@ class Ssh:
         """Run a shell command in dom0 and return its exit status and output.
 
         `on_line` gets each line of either stream as soon as it is whole. SshError if it takes
-        longer than `timeout_s` seconds.
+        longer than `timeout_s` seconds (on KVM; stretched for a slower accelerator).
         """
         self.connect()
         with self._as_ssh_error(f"SSH command {_short(command)}"):
             channel = self._open_channel()
             try:
                 channel.exec_command(command)
-                return self._attend(channel, stdin, _Output(on_line), command, timeout_s)
+                return self._attend(channel, stdin, _Output(on_line), command, timeout_s * self._slowness)
             finally:
                 channel.close()
 
@@ -102,12 +115,10 @@ class Ssh:
             self._transport = None
 
     def _log_in(self, transport: paramiko.Transport) -> None:
-        transport.banner_timeout = transport.auth_timeout = _CONNECT_S
-        transport.start_client(timeout=_CONNECT_S)
-        if self._host_key is not None:
-            wanted = self._host_key.read_text().split()[1]
-            if transport.get_remote_server_key().get_base64() != wanted:
-                raise SshError(f"SSH: port {self._port} answers with a host key that is not this image's")
+        transport.banner_timeout = transport.auth_timeout = self._connect_limit_s
+        transport.start_client(timeout=self._connect_limit_s)
+        if transport.get_remote_server_key().get_base64() != self._host_key.read_text().split()[1]:
+            raise SshError(f"SSH: port {self._port} answers with a host key that is not this image's")
         transport.auth_publickey("root", paramiko.Ed25519Key.from_private_key_file(str(self._key)))
 
     @contextmanager
@@ -131,11 +142,11 @@ class Ssh:
         if transport is None:
             raise SshError("SSH: the connection was closed")
         try:
-            return transport.open_session(timeout=_CONNECT_S)
+            return transport.open_session(timeout=self._connect_limit_s)
         except paramiko.SSHException as error:
             if not transport.is_active() or not any(sign in str(error) for sign in _REFUSALS):
                 raise
-            return transport.open_session(timeout=_CONNECT_S)
+            return transport.open_session(timeout=self._connect_limit_s)
 
     def _attend(
         self, channel: paramiko.Channel, stdin: bytes, output: "_Output", command: str, timeout_s: float

@@ -59,6 +59,15 @@ def test_the_answer_is_remembered(device, boots, answer):
     assert boots.count == 1
 
 
+def test_a_fresh_probe_boots_and_is_remembered_in_turn(device, boots):
+    boots.answer = "the host was busy"
+    accel.probe(IMAGE, device=device)
+    boots.answer = None
+    assert accel.probe(IMAGE, device=device, fresh=True).name == "kvm"
+    assert accel.probe(IMAGE, device=device).name == "kvm"
+    assert boots.count == 2
+
+
 def test_another_image_another_probe(device, boots):
     accel.probe(IMAGE, device=device)
     accel.probe(SimpleNamespace(digest="d2"), device=device)
@@ -87,11 +96,11 @@ def test_a_device_that_may_not_be_opened_nothing_is_booted(tmp_path, boots):
 
 
 def test_tcg_asked_for_is_not_questioned(device, boots):
-    assert accel.probe(IMAGE, "tcg", device).why == "asked for"
+    assert accel.probe(IMAGE, "tcg", device=device).why == "asked for"
     assert boots.count == 0
 
 
 def test_kvm_asked_for_where_it_is_of_no_use_is_an_error(device, boots):
     boots.answer = "QEMU was ended by SIGABRT"
     with pytest.raises(HostError, match="KVM can't be used: QEMU was ended by SIGABRT; use --accel tcg"):
-        accel.probe(IMAGE, "kvm", device)
+        accel.probe(IMAGE, "kvm", device=device)

@@ -195,11 +195,17 @@ def test_a_command_that_never_ends_is_given_up(ssh):
         ssh.run("sleep 5", timeout_s=0.2)
 
 
+def test_limits_are_stretched_for_a_slow_accelerator(dom0, tmp_path):
+    ssh = Ssh(dom0.port, tmp_path / "user", tmp_path / "host.pub", slowness=100)
+    assert ssh.run("sleep 0.5; echo done", timeout_s=0.1).text() == "done"
+    ssh.close()
+
+
 def test_a_lost_machine_ends_a_running_command(dom0, tmp_path):
     def check():
         raise MachineLost(Loss.DOM0_PANIC, "fio", 1.0, "sign")
 
-    ssh = Ssh(dom0.port, tmp_path / "user", tmp_path / "host.pub", check)
+    ssh = Ssh(dom0.port, tmp_path / "user", tmp_path / "host.pub", check=check)
     with pytest.raises(MachineLost):
         ssh.run("sleep 5")
     ssh.close()
@@ -220,7 +226,7 @@ def test_a_connection_that_breaks_because_the_machine_died_is_a_loss(dom0, tmp_p
         if lost.is_set():
             raise MachineLost(Loss.QEMU_DIED, "fio", 1.0, "QEMU was ended by SIGKILL")
 
-    ssh = Ssh(dom0.port, tmp_path / "user", tmp_path / "host.pub", check)
+    ssh = Ssh(dom0.port, tmp_path / "user", tmp_path / "host.pub", check=check)
     ssh.connect()
     threading.Timer(0.1, dom0.transports[0].close).start()
     threading.Timer(0.4, lost.set).start()
