@@ -25,12 +25,11 @@ def image() -> None:
 @tidy_errors
 def build(name: str, relock_if_stale: bool) -> None:
     """Build the image NAME, or find it built already."""
-    from blkproof.images import build as images_build
+    from blkproof.images.build import build as build_image
+    from blkproof.images.recipe import load_recipe
 
     with progress("image") as say:
-        built = images_build.build(
-            images_build.load_recipe(name), progress=say, relock_if_stale=relock_if_stale
-        )
+        built = build_image(load_recipe(name), progress=say, relock_if_stale=relock_if_stale)
     click.echo(f"{built.name} {built.digest[:12]}  {built.root}")
 
 
@@ -38,10 +37,17 @@ def build(name: str, relock_if_stale: bool) -> None:
 @tidy_errors
 def list_() -> None:
     """List the recipes, and which of them are built."""
-    from blkproof.images import build as images_build
+    from blkproof.images.build import list_images
+    from blkproof.images.recipe import known_recipes
 
-    for line in images_build.describe_images():
-        click.echo(line)
+    built = list_images()
+    for name in known_recipes():
+        of_name = [image for image in built if image.name == name]
+        if not of_name:
+            click.echo(f"{name:<12} not built: blkproof image build {name}")
+        for image in of_name:
+            versions = ", ".join(f"{what} {version}" for what, version in image.versions.items())
+            click.echo(f"{name:<12} {image.digest[:12]}  {versions}  {image.root}")
 
 
 @image.command()
@@ -49,8 +55,10 @@ def list_() -> None:
 @tidy_errors
 def lock(name: str) -> None:
     """Resolve the packages of NAME anew and write its lock file."""
-    from blkproof.images import build as images_build
+    from blkproof.images.build import relock
+    from blkproof.images.recipe import load_recipe
 
+    recipe = load_recipe(name)
     with progress("lock") as say:
-        path = images_build.relock(images_build.load_recipe(name), progress=say)
-    click.echo(f"wrote {path}")
+        relock(recipe, progress=say)
+    click.echo(recipe.lock_path)

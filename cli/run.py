@@ -1,0 +1,151 @@
+"""``blkproof run``: the main job, from scenarios to a verdict and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from blkproof.cli.console import progress, tidy_errors
+from blkproof.cli.settings import SET, combinations, scenario_named, validated
+from blkproof.cli.verdicts import judged, show, without_capture
+
+if TYPE_CHECKING:
+    from blkproof.analysis.report.model import Run
+    from blkproof.harness.host import Accelerator
+    from blkproof.harness.scenario import Scenario
+    from blkproof.images.build import Image
+
+Say = Callable[[str], None]
+PATCH = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to do: a scenario, the settings asked for, and its name in the output directory."""
+
+    scenario: Scenario
+    settings: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the capture: scenario and settings."""
+        return "-".join([self.scenario.name, *(f"{key}={value}" for key, value in self.settings.items())])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of one command share: the image, the accelerator and the drivers put in its place."""
+
+    image: Image
+    accelerator: Accelerator
+    drivers: dict[str, Path]
+
+
+@click.command()
+@click.argument("scenarios", metavar="SCENARIO...", nargs=-1, required=True)
+@SET
+@click.option(
+    "--accel",
+    type=click.Choice(["auto", "kvm", "tcg"]),
+    default="auto",
+    show_default=True,
+    help="auto takes KVM only where Xen really boots under it.",
+)
+@click.option(
+    "--image", "image_name", default="debian12", show_default=True, help="Name or file of a recipe."
+)
+@click.option("--blkback-patch", type=PATCH, multiple=True, help="Diff of xen-blkback, for patch -p1.")
+@click.option("--blkfront-patch", type=PATCH, multiple=True, help="Diff of xen-blkfront, for patch -p1.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="New directory for captures and report.  [default: runs/<time>]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run, nothing else.")
+@tidy_errors
+def run(  # noqa: PLR0917 - click passes them by name
+    scenarios: tuple[str, ...],
+    sets: tuple[str, ...],
+    accel: str,
+    image_name: str,
+    blkback_patch: tuple[Path, ...],
+    blkfront_patch: tuple[Path, ...],
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Run each SCENARIO on a real Xen, record it, check it, and write one report.
+
+    \b
+    blkproof run basic
+    blkproof run basic --set persistent=on,off --set indirect=on,off
+    blkproof run basic --blkback-patch my.patch --json
+    """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    jobs = [
+        Job(scenario, validated(scenario, settings))
+        for scenario in map(scenario_named, scenarios)
+        for settings in combinations(sets)
+    ]
+    out = out or Path("runs") / datetime.now().strftime("%Y%m%dT%H%M%S")
+    if out.exists() and any(out.iterdir()):
+        raise click.UsageError(f"--out {out}: not empty; captures are never overwritten")
+    out.mkdir(parents=True, exist_ok=True)
+    with progress("run") as say:
+        bench = _bench(image_name, accel, {"xen_blkback": blkback_patch, "xen_blkfront": blkfront_patch}, say)
+        runs = [_one(job, bench, out, say) for job in jobs]
+        _report(runs, out, say)
+    return show(runs, as_json=as_json)
+
+
+def _bench(image_name: str, accel: str, patches: dict[str, tuple[Path, ...]], say: Say) -> Bench:
+    from blkproof.harness.accel import probe
+    from blkproof.images.build import build, package_tree
+    from blkproof.images.drivers import build_drivers
+    from blkproof.images.recipe import load_recipe
+
+    recipe = load_recipe(image_name)
+    image = build(recipe, progress=say)
+    drivers: dict[str, Path] = {}
+    every = [path for paths in patches.values() for path in paths]
+    if every:
+        built = build_drivers(recipe, package_tree(recipe, progress=say), say, patches=every)
+        drivers = {name: built[name] for name, paths in patches.items() if paths}
+    accelerator = probe(image, "kvm" if accel == "kvm" else "tcg" if accel == "tcg" else "auto")
+    say(f"accelerator {accelerator.name}: {accelerator.why}")
+    return Bench(image, accelerator, drivers)
+
+
+def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
+    """Do one run; a failure of the host ends this run alone, and is one of its outcomes."""
+    from blkproof.harness.errors import HarnessError
+    from blkproof.harness.session import run as run_session
+
+    try:
+        capture = run_session(
+            job.scenario,
+            job.settings,
+            image=bench.image,
+            accelerator=bench.accelerator,
+            out=out / job.name,
+            drivers=bench.drivers,
+            progress=say,
+        )
+    except HarnessError as error:
+        say(f"{job.name}: {error}")
+        accelerator = {"name": bench.accelerator.name, "why": bench.accelerator.why}
+        return without_capture(job.scenario.name, job.settings, str(error), accelerator=accelerator)
+    say(f"{job.name}: checking")
+    judgement = judged(capture)
+    say(f"{job.name}: {judgement.outcome}, {judgement.verdict.requests} requests")
+    return judgement
+
+
+def _report(runs: Sequence[Run], out: Path, say: Say) -> None:
+    from blkproof.analysis.report.html import write_report
+
+    page = out / "report.html"
+    write_report(runs, page)
+    say(f"report: {page}")
