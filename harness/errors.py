@@ -14,6 +14,7 @@ import enum
 
 EXIT_HARNESS = 3
 EXIT_CRASH = 4
+EXIT_USAGE = 64
 _TAIL_LINES = 12
 
 
@@ -62,6 +63,16 @@ class SshError(HarnessError):
 
 class SnapshotError(HarnessError):
     """A saved state is missing, cut off or altered, so no machine may start from it."""
+
+
+class ScenarioError(HarnessError):
+    """A scenario, a setting or its value that there is not, or a scenario file that is broken."""
+
+    exit_code = EXIT_USAGE
+
+
+class SessionError(HarnessError):
+    """A run could not start, or the agent in dom0 failed; the message holds the agent's words."""
 
 
 class Loss(enum.Enum):

@@ -1,0 +1,26 @@
+#!/bin/sh
+# arm.sh WHO BUFFER_KB: sets WHO's probes up, ready to record but not recording yet.
+# Probes in a module that isn't loaded take effect when it is.
+. /lib/blkproof/agent/lib.sh
+
+echo 0 > $TRACING/tracing_on
+echo x86-tsc > $TRACING/trace_clock
+echo "$2" > $TRACING/buffer_size_kb
+if ! cat "$AGENT/$1.probes" > $TRACING/kprobe_events; then
+    cat $TRACING/error_log
+    exit 1
+fi
+while read -r event filter; do
+    echo "$filter" > "$TRACING/events/blkproof/$event/filter" || exit 1
+done < "$AGENT/$1.filters"
+echo 1 > $TRACING/events/blkproof/enable || exit 1
+
+# What never changes from here on: kept now, and taken along by each run.
+keep=$WORK/constant
+mkdir -p $keep/formats/ftrace $keep/formats/blkproof
+cat $TRACING/events/ftrace/print/format > $keep/formats/ftrace/print
+for event in $TRACING/events/blkproof/*/; do
+    event=${event%/}
+    cat "$event/format" > "$keep/formats/blkproof/${event##*/}"
+done
+cp $TRACING/kprobe_events $TRACING/events/header_page $TRACING/events/header_event $keep

@@ -1,0 +1,81 @@
+# What the agents of dom0 and of the guest share.  Under emulation a fork costs about 10 ms,
+# so whatever the shell can do itself is done by the shell.
+export PATH=/bin
+TRACING=/sys/kernel/tracing
+AGENT=/lib/blkproof/agent
+WORK=/run/blkproof
+OUT=$WORK/out # what the host gets
+KEYS=data/blkproof # in the guest's part of xenstore: each key that appears is an event
+
+# The host reads these lines: the phase that begins, and signs of life in it.
+say() { echo "blkproof: $*" >&2; }
+phase() { say "phase $1"; mark "$1"; }
+
+# A mark in the trace itself; a trace that is off refuses it.
+mark() { echo "blkproof:$1" > $TRACING/trace_marker; } 2> /dev/null
+
+uptime_s() { read -r up _ < /proc/uptime; echo "${up%%.*}"; }
+
+# copy_text FROM TO: files of a kernel have no size, and cat would be a fork.
+copy_text() { while read -r line; do printf '%s\n' "$line"; done < "$1" > "$2"; }
+
+# parameters MODULE: what the module's parameters really are, as JSON.
+parameters() {
+    separator=
+    printf '{"%s": {' "$1"
+    for file in /sys/module/"$1"/parameters/*; do
+        read -r value < "$file" && printf '%s"%s": "%s"' "$separator" "${file##*/}" "$value"
+        separator=', '
+    done
+    printf '}}\n'
+}
+
+# events_from PATH: opens descriptor 3, where each key that appears below PATH becomes a line.
+events_from() {
+    rm -f $WORK/events
+    mkfifo $WORK/events
+    xenstore-watch "$1" > $WORK/events &
+    watcher=$!
+    exec 3< $WORK/events
+}
+
+# next_event SECONDS PATTERN [PATTERN]: waits for a key that fits one; leaves its name in $event.
+next_event() {
+    while read -r -t "$1" event <&3; do
+        event=${event##*/}
+        case $event in $2 | ${3-$2}) return 0 ;; esac
+    done
+    return 1
+}
+
+# refused: fails, with dom0's words, when a probe of a module just loaded could not be armed.
+refused() {
+    dmesg | grep -F 'Failed to re-register probe' >&2
+}
+
+# drain DIRECTORY: stops the trace and takes its pages, the last and partly filled one of each CPU too.
+# Reading pages waits for more when none are left, so a reader is ended once the kernel has none.
+drain() {
+    echo 0 > $TRACING/tracing_on
+    mkdir -p "$1/stats"
+    readers=
+    for cpu in $TRACING/per_cpu/cpu*; do
+        name=${cpu##*/}
+        copy_text "$cpu/stats" "$1/stats/$name"
+        dd bs=4096 if="$cpu/trace_pipe_raw" of="$1/$name.raw" 2> /dev/null &
+        readers="$readers $!"
+    done
+    cp $TRACING/kprobe_profile $TRACING/saved_cmdlines $TRACING/trace_clock "$1"
+    cp -r $WORK/constant/. "$1"
+    until drained; do usleep 10000; done
+    kill $readers
+    wait $readers 2> /dev/null
+}
+
+drained() {
+    for cpu in $TRACING/per_cpu/cpu*; do
+        while read -r key value _; do
+            [ "$key" != entries: ] || [ "$value" = 0 ] || return 1
+        done < "$cpu/stats"
+    done
+}

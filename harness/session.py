@@ -1,0 +1,256 @@
+"""One run: from a scenario and its settings to a sealed capture."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from blkproof.harness.errors import HarnessError, MachineLost, SessionError
+from blkproof.harness.host import Accelerator, qemu_version
+from blkproof.harness.machine import Machine
+from blkproof.harness.parking import AGENT, GUEST, GUEST_ADDRESS, preparation
+from blkproof.harness.pool import Pool
+from blkproof.harness.probes.errors import ProbeError
+from blkproof.harness.probes.load import load_probes
+from blkproof.harness.scenario import Scenario
+from blkproof.harness.settings import module_parameters
+from blkproof.harness.shape import QEMU
+from blkproof.harness.unpacking import END_OF_BULK, unpack
+from blkproof.images.build import Image
+from blkproof.images.cache import cache_root
+from blkproof.traces.capture import seal
+
+Progress = Callable[[str], None]
+
+DISK: Final = "/dev/xvda"
+VDEV: Final = 51712
+"""The same disk as a number: major 202 << 8."""
+HARNESS_FAILED: Final = "harness"
+"""``ended`` of a run that the harness itself broke off."""
+
+_RUN_LIMIT_S: Final = 300.0
+_PULL_LIMIT_S: Final = 30.0
+_PROBES_REFUSED: Final = 2
+"""Exit status of run.sh when a driver's probe could not be armed."""
+
+
+@dataclass
+class Account:
+    """What is known of a run while it goes on; becomes the manifest's ``run``."""
+
+    ended: str = HARNESS_FAILED
+    domid: int | None = None
+    notes: list[str] = field(default_factory=list)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _begin: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Return the age of the run in seconds."""
+        return round(time.monotonic() - self._begin, 3)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    scenario: Scenario
+    settings: Mapping[str, str]
+    image: Image
+    accelerator: Accelerator
+    drivers: Mapping[str, Path]
+    progress: Progress
+
+    @property
+    def modules(self) -> Mapping[str, Path]:
+        return {**self.image.modules, **self.drivers}
+
+
+def run(
+    scenario: Scenario,
+    settings: Mapping[str, str],
+    *,
+    image: Image,
+    accelerator: Accelerator,
+    out: Path,
+    drivers: Mapping[str, Path] | None = None,
+    progress: Progress,
+) -> Path:
+    """Run a scenario and return its sealed capture, the new directory ``out``.
+
+    ``drivers`` replaces drivers of the image by others, by module name (with DWARF, for the probes).  A
+    crash or stall of the machine is a result: the capture holds what could be saved, and its ``ended``
+    says what happened.
+
+    :raise ScenarioError: for a setting or value that there is not.
+    :raise SessionError: when ``out`` exists or the agents fail.
+    :raise HarnessError: when the host or harness fails; what was recorded until then is sealed all the same.
+    """
+    if out.exists():
+        raise SessionError(f"{out} exists already; give another directory, or move it away")
+    plan = _Plan(scenario, scenario.resolve(settings), image, accelerator, drivers or {}, progress)
+    account = Account()
+    with _workplace(out) as work:
+        try:
+            _record(plan, work, account)
+        except HarnessError as error:
+            account.ended = HARNESS_FAILED
+            account.notes.append(str(error))
+            raise
+        finally:
+            seal(work, _manifest(plan, account))
+    return out
+
+
+@contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """Give a hidden directory beside ``out``, which becomes ``out`` once it's sealed."""
+    work = out.with_name(f".{out.name}.unfinished")
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    work.mkdir(parents=True)
+    try:
+        yield work
+    except HarnessError:
+        work.rename(out)
+        raise
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    work.rename(out)
+
+
+def _record(plan: _Plan, work: Path, account: Account) -> None:
+    definitions = load_probes(plan.image.btf, plan.modules, cache_root() / "probes")
+    pool = Pool(plan.image, plan.accelerator, progress=plan.progress)
+    with pool.parked(preparation(definitions), rescue=work / "consoles") as machine:
+        try:
+            _put_drivers(machine, plan.drivers)
+            _drive(machine, plan, account)
+        except MachineLost as lost:
+            account.ended = lost.kind.value
+            account.notes.append(str(lost))
+            if lost.kind.dom0_lives:
+                _salvage(machine, account)
+        finally:
+            _pull(machine, work, account)
+
+
+def _put_drivers(machine: Machine, drivers: Mapping[str, Path]) -> None:
+    for name, path in drivers.items():
+        machine.ssh.put(path.read_bytes(), f"/run/blkproof/drivers/{name.replace('_', '-')}.ko")
+
+
+def _drive(machine: Machine, plan: _Plan, account: Account) -> None:
+    """Let dom0's agent run the scenario, and follow what it says."""
+    stall_s = round(plan.scenario.stall_s * plan.accelerator.slowness)
+    words = [
+        *("sh", f"{AGENT}/run.sh", GUEST, GUEST_ADDRESS),
+        *(module_parameters(plan.settings, side) for side in ("backend", "frontend")),
+        str(stall_s),
+    ]
+    said: list[str] = []
+
+    def listen(_stream: str, line: str) -> None:
+        if not _heed(line, machine, plan, account):
+            said.append(line)
+
+    # The agent knows better what a stall of the load is; this is for the agent itself.
+    with machine.supervisor.expect_progress("the agent in dom0", stall_s=2.0 * stall_s + 20):
+        result = machine.ssh.run(
+            shlex.join(words),
+            plan.scenario.job(DISK).encode(),
+            timeout_s=_RUN_LIMIT_S * plan.accelerator.slowness,
+            on_line=listen,
+        )
+    account.notes += said
+    if result.rc == _PROBES_REFUSED:
+        raise ProbeError(f"a driver does not take a probe: {'; '.join(said)}")
+    if result.rc:
+        raise SessionError(f"the agent in dom0 ended with status {result.rc}: {'; '.join(said) or 'no word'}")
+
+
+def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
+    """Take in a line of the agent's; tell whether it was one of those made for us."""
+    match line.split(" ", 2):
+        case ["blkproof:", "phase", phase]:
+            machine.supervisor.phase(phase)
+            machine.supervisor.beat(phase)
+            plan.progress(f"{plan.scenario.name}: {phase}")
+        case ["blkproof:", "beat", counters]:
+            machine.supervisor.beat(counters)
+        case ["blkproof:", "domid", domid] if domid.isdigit():
+            account.domid = int(domid)
+        case ["blkproof:", "ended", how]:
+            account.ended = how
+        case _:
+            return False
+    return True
+
+
+def _salvage(machine: Machine, account: Account) -> None:
+    """Have dom0 send what it recorded until the guest died or everything stood still."""
+    with machine.supervisor.salvage():
+        try:
+            machine.ssh.check_run(f"sh {AGENT}/salvage.sh", timeout_s=_PULL_LIMIT_S)
+        except HarnessError as error:
+            account.notes.append(f"dom0's evidence could not be had: {error}")
+
+
+def _pull(machine: Machine, work: Path, account: Account) -> None:
+    """Unpack what dom0 sent, as far as it goes, and add the consoles."""
+    data = machine.bulk.read_bytes()
+    if not data.endswith(END_OF_BULK):
+        account.notes.append(f"dom0 sent {len(data)} bytes of evidence, without an end")
+    _unpack(data, work, account)
+    of_guest = work / f"{GUEST}.tar"
+    if of_guest.exists():
+        _unpack(of_guest.read_bytes(), work / GUEST, account)
+        of_guest.unlink()
+    machine.copy_logs(work / "consoles")
+    _restore_boot_text(work)
+
+
+def _unpack(data: bytes, target: Path, account: Account) -> None:
+    try:
+        unpack(data, target)
+    except SessionError as error:
+        account.notes.append(str(error))
+
+
+def _restore_boot_text(work: Path) -> None:
+    """Put what Xen printed at its boot, before the machine was saved, in front of its console."""
+    boot = work / "xen-boot.txt"
+    if boot.exists():
+        console = work / "consoles" / "xen.log"
+        console.write_bytes(boot.read_bytes() + console.read_bytes())
+        boot.unlink()
+
+
+def _manifest(plan: _Plan, account: Account) -> dict[str, Any]:
+    return {
+        "scenario": plan.scenario.name,
+        "seed": plan.scenario.seed,
+        "settings": dict(plan.settings),
+        "accelerator": {"name": plan.accelerator.name, "why": plan.accelerator.why},
+        "cpu_model": plan.accelerator.cpu_model,
+        "image": {
+            "name": plan.image.name,
+            "digest": plan.image.digest,
+            "versions": dict(plan.image.versions),
+        },
+        "qemu": qemu_version(QEMU),
+        "domids": {} if account.domid is None else {GUEST: account.domid},
+        "vdevs": {GUEST: [VDEV]},
+        "drivers": {
+            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in plan.modules.items()
+        },
+        "started": account.started.isoformat(timespec="milliseconds"),
+        "seconds": account.seconds(),
+        "ended": account.ended,
+        "notes": account.notes,
+    }
