@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from blkproof.analysis.report import pictures, view
-from blkproof.analysis.report.model import Run, plural, worst
+from blkproof.analysis.report.model import Run, named, plural, worst
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -24,6 +24,7 @@ def write_report(runs: Sequence[Run], out: Path) -> None:
 
 def render(runs: Sequence[Run]) -> str:
     """Make the page of these runs."""
+    runs = named(runs)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

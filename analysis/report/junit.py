@@ -11,21 +11,20 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from blkproof.analysis.explain import explain
-from blkproof.analysis.report.model import Run, visible
-from blkproof.analysis.report.view import title
+from blkproof.analysis.report.model import Run, named, visible
 
 
 def write_junit(runs: Sequence[Run], out: Path) -> None:
     """Write the results of these runs to a file."""
     root = ET.Element("testsuites", name="blkproof")
-    for run in runs:
-        root.append(_suite(run, visible(title(run, runs))))
+    for run in named(runs):
+        root.append(_suite(run))
     ET.indent(root)
     out.write_bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
 
 
-def _suite(run: Run, name: str) -> ET.Element:
-    suite = ET.Element("testsuite", name=f"{visible(run.scenario)}: {name}")
+def _suite(run: Run) -> ET.Element:
+    suite = ET.Element("testsuite", name=visible(f"{run.scenario}: {run.title}"))
     kind = f"blkproof.{visible(run.scenario)}"
     whole = ET.SubElement(suite, "testcase", classname=kind, name="run")
     if run.outcome in ("crash", "harness"):

@@ -5,8 +5,9 @@ Strings come from captures, and so from guests: whoever shows one escapes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from blkproof.analysis.report.ring_picture import RingMoment
@@ -60,7 +61,8 @@ class Run:
     """One capture and what was found in it.
 
     ``capture`` is the path to print, ``info`` the ``run`` part of the manifest.  ``features`` begin with
-    persistent grants and indirect segments.  ``rings`` are pictured moments by the index of their finding.
+    persistent grants and indirect segments.  ``rings`` are pictured moments by the index of their
+    finding.  ``title`` tells a run from the others in one report, see :func:`named`.
     """
 
     capture: str
@@ -69,6 +71,7 @@ class Run:
     quality: Quality = Quality()
     features: tuple[Feature, ...] = ()
     rings: Mapping[int, RingMoment] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def scenario(self) -> str:
@@ -84,11 +87,6 @@ class Run:
         """Give a table of the manifest's account, empty where it has none."""
         value = self.info.get(key)
         return value if isinstance(value, Mapping) else {}
-
-    @property
-    def label(self) -> str:
-        """Name of the run in a picture: its settings, or its scenario when it has none."""
-        return " · ".join(f"{key} {value}" for key, value in self.settings.items()) or self.scenario
 
     @property
     def accelerator(self) -> str:
@@ -131,6 +129,23 @@ class Run:
     def decided(self) -> int:
         """Checks that could be decided."""
         return sum(result.decided for result in self.verdict.rules.values())
+
+
+def named(runs: Sequence[Run]) -> list[Run]:
+    """Title runs by the settings in which they differ; by scenario and number where that is not enough."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
+    one_scenario = len({run.scenario for run in runs}) == 1
+    titles = []
+    for run in runs:
+        parts = [f"{key} {run.settings[key]}" for key in differing if key in run.settings]
+        titles.append(" · ".join(parts if parts and one_scenario else [run.scenario, *parts]))
+    seen: Counter[str] = Counter()
+    numbered = []
+    for run, title in zip(runs, titles, strict=True):
+        seen[title] += 1
+        numbered.append(replace(run, title=f"{title} #{seen[title]}" if titles.count(title) > 1 else title))
+    return numbered
 
 
 def share(decided: int, checked: int) -> str:

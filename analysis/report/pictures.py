@@ -9,7 +9,6 @@ import numpy as np
 from blkproof.analysis.metrics import STAGES, Steps
 from blkproof.analysis.report import charts, svg
 from blkproof.analysis.report.model import Run
-from blkproof.analysis.report.view import title
 from markupsafe import Markup
 
 TIME: Final = "million TSC ticks"
@@ -52,7 +51,7 @@ def work(runs: Sequence[Run]) -> list[Plot]:
             charts.bars(
                 f"{name}, by run",
                 name.lower(),
-                [charts.Bar(title(run, runs), getattr(run.verdict.metrics, key)) for run in runs],
+                [charts.Bar(run.title, getattr(run.verdict.metrics, key)) for run in runs],
             ),
         )
         for name, key in wanted
@@ -61,7 +60,7 @@ def work(runs: Sequence[Run]) -> list[Plot]:
 
 def groups(runs: Sequence[Run]) -> list[Row]:
     """Draw everything that has one picture a run, then the latencies; what has no data is left out."""
-    figures = [(title(run, runs), run, run.verdict.metrics) for run in runs[:DRAWN]]
+    figures = [(run.title, run, run.verdict.metrics) for run in runs[:DRAWN]]
     made = [
         {
             "title": "Persistent grants held by the backend",
@@ -89,7 +88,7 @@ def groups(runs: Sequence[Run]) -> list[Row]:
 def _persistent(run: Run) -> Markup:
     metrics = run.verdict.metrics
     return charts.steps(
-        f"persistent grants over time, {run.label}",
+        f"persistent grants over time, {run.title}",
         (TIME, "grants"),
         _over_time(run, metrics.tree),
         cap=metrics.tree_cap,
@@ -100,7 +99,7 @@ def _persistent(run: Run) -> Markup:
 def _outstanding(run: Run) -> Markup:
     metrics = run.verdict.metrics
     return charts.steps(
-        f"outstanding requests over time, {run.label}",
+        f"outstanding requests over time, {run.title}",
         (TIME, "requests"),
         _over_time(run, metrics.outstanding),
         cap=metrics.nr_ents,
@@ -117,7 +116,7 @@ def _over_time(run: Run, steps: Steps) -> charts.Steps:
 
 def _segments(run: Run) -> Markup:
     return charts.histogram(
-        f"segments per request, {run.label}", ("segments", "requests"), run.verdict.metrics.segments
+        f"segments per request, {run.title}", ("segments", "requests"), run.verdict.metrics.segments
     )
 
 
@@ -139,7 +138,7 @@ def _stages(runs: Sequence[Run]) -> Iterator[Row]:
         "title": "Latency by stage",
         "kind": "three",
         "hint": hint,
-        "legend": [(charts.line_key(index), title(run, runs)) for index, run in enumerate(drawn)],
+        "legend": [(charts.line_key(index), run.title) for index, run in enumerate(drawn)],
         "plots": [
             Plot(key, charts.distribution(f"latency, {WORDS[key]}", unit, lines, span), WORDS[key])
             for key, lines in samples.items()
@@ -160,7 +159,7 @@ def stage_table(runs: Sequence[Run]) -> Row | None:
         return None
     rows = [
         {
-            "label": title(run, runs),
+            "label": run.title,
             "cells": [_percentiles(run.verdict.metrics.stages.get(key, ())) for key in names],
         }
         for run in runs

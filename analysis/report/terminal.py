@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from blkproof.analysis.explain import explain
-from blkproof.analysis.report.model import Run, RunOutcome, visible
-from blkproof.analysis.report.view import MARKS, headline, lede, ratio, title, undecided
+from blkproof.analysis.report.model import Run, RunOutcome, named, visible
+from blkproof.analysis.report.view import MARKS, headline, lede, ratio, undecided
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -40,6 +40,7 @@ COLUMNS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
 
 def print_runs(runs: Sequence[Run], console: Console) -> None:
     """Print the table of the runs, the verdict of all, and below it findings and open questions."""
+    runs = named(runs)
     console.print(_table(runs))
     if any(not run.comparable and run.verdict.metrics.iops is not None for run in runs):
         console.print(Text("* not comparable: TCG is an emulator, its wall time says nothing", style="dim"))
@@ -49,7 +50,7 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
         for finding in run.verdict.findings:
             console.print()
             console.print(_line(f"{finding.rule}  {finding.text}", "bold red"))
-            console.print(_line(f"  in {title(run, runs)}, {run.capture}", "dim"))
+            console.print(_line(_hanging(f"in {run.title}, {run.capture}", console.width), "dim"))
             for words in explain(finding).splitlines():
                 console.print(_line(_hanging(words, console.width)))
     open_questions = undecided(runs)
@@ -57,7 +58,7 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
         console.print()
         console.print(Text("What could not be decided:", style="bold yellow"))
     for item in open_questions:
-        console.print(_line(f"  {item['label']}: {item['reason']}"))
+        console.print(_line(_hanging(f"{item['label']}: {item['reason']}", console.width)))
 
 
 def _table(runs: Sequence[Run]) -> Table:

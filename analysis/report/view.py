@@ -118,7 +118,7 @@ def quality(runs: Sequence[Run]) -> Row:
         seen = {item.what: item for item in run.verdict.metrics.observed}
         rows.append(
             {
-                "label": title(run, runs),
+                "label": run.title,
                 "events": [f"{events[name]:,}" if name in events else "—" for name in names],
                 "lost": run.quality.lost,
                 "lost_words": _losses(run),
@@ -159,14 +159,6 @@ def _quality_sentence(runs: Sequence[Run]) -> str:
     return "; ".join(parts) + "."
 
 
-def title(run: Run, runs: Sequence[Run]) -> str:
-    """Name a run among others: by its settings, with the scenario and a number only where needed."""
-    several = len({other.scenario for other in runs}) > 1
-    name = f"{run.scenario} · {run.label}" if several and run.label != run.scenario else run.label
-    same = [other for other in runs if (other.scenario, other.label) == (run.scenario, run.label)]
-    return f"{name} #{[id(other) for other in same].index(id(run)) + 1}" if len(same) > 1 else name
-
-
 def matrix(runs: Sequence[Run]) -> list[Row]:
     """Lay out the feature matrix, one row a run."""
     rows = []
@@ -203,7 +195,7 @@ def negotiation(runs: Sequence[Run]) -> list[Row]:
         seen: Counter[str] = Counter()
         for _run, item in members:
             seen.update(item.evidence)
-        labels = ["all runs"] if len(members) == len(runs) else [title(run, runs) for run, _item in members]
+        labels = ["all runs"] if len(members) == len(runs) else [run.title for run, _item in members]
         rows.append(
             {
                 "name": name,
@@ -246,7 +238,7 @@ def findings(runs: Sequence[Run], *, broken: bool) -> list[Row]:
             brief = told[item.rule] > TOLD
             rows.append(
                 {
-                    "run": title(run, runs),
+                    "run": run.title,
                     "finding": item,
                     "bound": [{"of": bound, "where": where(bound)} for bound in item.bound],
                     "brief": brief,
@@ -278,7 +270,7 @@ def undecided(runs: Sequence[Run]) -> list[Row]:
         reasons = list(run.verdict.reasons)
         if ended != "ok":
             reasons.insert(0, f"the run ended by: {ended}")
-        rows += [{"label": title(run, runs), "reason": reason} for reason in dict.fromkeys(reasons)]
+        rows += [{"label": run.title, "reason": reason} for reason in dict.fromkeys(reasons)]
     return rows
 
 
@@ -322,7 +314,7 @@ def environment(runs: Sequence[Run]) -> list[Row]:
     """Give the fingerprint of what the runs were made with; runs of one environment share it."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for run in runs:
-        groups.setdefault(tuple(_facts(run)), []).append(title(run, runs))
+        groups.setdefault(tuple(_facts(run)), []).append(run.title)
     return [{"labels": ", ".join(labels), "facts": facts} for facts, labels in groups.items()]
 
 
@@ -341,7 +333,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 def reproduce(runs: Sequence[Run]) -> list[Row]:
     """Give the commands that repeat every run, and that check its capture again."""
-    return [{"label": title(run, runs), "command": "\n".join(_commands(run))} for run in runs]
+    return [{"label": run.title, "command": "\n".join(_commands(run))} for run in runs]
 
 
 def _commands(run: Run) -> Iterator[str]:
