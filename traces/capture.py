@@ -145,8 +145,11 @@ class Capture:
             )
         return {module: {k: str(v) for k, v in values.items()} for module, values in loaded.items()}
 
-    def xenstore(self, moment: Literal["before", "after"]) -> Mapping[str, str]:
-        """Return the contents of xenstore by full path, before the attach or after the run."""
+    def xenstore(self, moment: Literal["before", "attached", "after"]) -> Mapping[str, str]:
+        """Return the contents of xenstore by full path.
+
+        That is all of it before the attach, and the disk's part while attached and after the detach.
+        """
         name = f"xenstore/{moment}.txt"
         return xenstore.parse_listing(self.text(name), self.path / name)
 

@@ -89,14 +89,16 @@ def _formats(capture: Capture, folder: str) -> dict[int, Format]:
 
 
 def _missed_hits(capture: Capture, domain: str, folder: str) -> tuple[LossWindow, ...]:
+    """Return the losses of probes that missed hits while the trace was on."""
     file = f"{folder}/kprobe_profile"
-    if not capture.has(file):
-        return ()
-    missed = parse_missed(capture.text(file))
+    before, after = (
+        parse_missed(capture.text(name)) if capture.has(name) else {} for name in (f"{file}.armed", file)
+    )
+    missed = {event: count - before.get(event, 0) for event, count in after.items() if event in EVENTS}
     return tuple(
         LossWindow(domain, EVERY_CPU, 0, FOREVER, count, file, 0, event)
         for event, count in missed.items()
-        if event in EVENTS
+        if count > 0
     )
 
 

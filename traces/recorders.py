@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blkproof.traces import ftrace, xentrace
 from blkproof.traces.capture import XENTRACE, Capture
-from blkproof.traces.clock import check_overlap
+from blkproof.traces.clock import check_clock
 from blkproof.traces.stream import LossWindow, Stream
 
 
@@ -29,7 +29,7 @@ def read(capture: Capture) -> Recorded:
     if capture.has(XENTRACE):
         streams.append(xentrace.decode(capture.file(XENTRACE), XENTRACE))
         probes[xentrace.SOURCE] = xentrace.PROBES
-    check_overlap(streams, capture.path)
+    check_clock(streams, capture.domids, capture.path)
     return Recorded(
         tuple(streams),
         tuple(loss for domain in domains.values() for loss in domain.losses),

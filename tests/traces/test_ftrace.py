@@ -230,6 +230,15 @@ def test_missed_hits_of_a_probe_are_a_loss_of_that_event_at_any_time(scratch):
     )
 
 
+def test_hits_missed_before_the_trace_was_on_are_no_loss(scratch):
+    trace = small_domain()
+    trace.profile = "  fe_id   3   2\n  fe_grant   9   5\n"
+    decode(scratch, trace)
+    (scratch / "dom0/trace/kprobe_profile.armed").write_text("  fe_id  1  2\n  fe_grant  1  4\n")
+    (loss,) = ftrace.decode(unsealed(scratch), "dom0").losses
+    assert (loss.event, loss.count) == ("fe_grant", 1)
+
+
 @pytest.mark.parametrize("clock", ["[local] global x86-tsc\n", "local x86-tsc\n", ""])
 def test_another_clock_is_refused(scratch, clock):
     trace = small_domain()

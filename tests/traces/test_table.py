@@ -83,7 +83,7 @@ def test_a_cpu_whose_clock_steps_back_keeps_its_order(tmp_path):
     trace.rings[0].flush()
     trace.record(1005, "fe_id", {"id": 2})
     trace.record(1007, "fe_id", {"id": 3}, cpu=1)
-    write_capture(tmp_path / "run", {"dom0": trace})
+    write_capture(tmp_path / "run", {"dom0": trace}, [])
     table = EventTable.build(Capture.open(tmp_path / "run"))
     assert [(e.id, e.tsc) for e in table.rows(["fe_id"])] == [(0, 1000), (3, 1007), (1, 1010), (2, 1005)]
 
