@@ -1,0 +1,193 @@
+"""The table of probes and its compilation to lines for the kernel."""
+
+import re
+
+import pytest
+from blkproof.harness.probes import compiler
+from blkproof.harness.probes.compiler import KERNEL, Probe, compile_rows
+from blkproof.harness.probes.ctype import Aggregate, Array, Function, Member, Pointer, Scalar
+from blkproof.harness.probes.errors import ProbeError
+from blkproof.harness.probes.load import load_probes
+from blkproof.harness.probes.rows import ROWS
+from blkproof.traces import events
+from blkproof.traces.events import EVENTS, EventType, Field
+
+RECORDED_OTHERWISE = {"mark", "xen_map", "xen_unmap"}
+"""By trace_marker and by Xen."""
+
+INT, U8, U32, U64 = (
+    Scalar("int", 4, signed=True),
+    Scalar("u8", 1, signed=False),
+    Scalar("u32", 4, signed=False),
+    Scalar("u64", 8, signed=False),
+)
+CHAR = Scalar("char", 1, signed=True)
+
+
+def pointer(kind):
+    return Pointer(lambda: kind)
+
+
+def member(name, kind, offset, bits=None):
+    return Member(name, lambda: kind, offset, bits)
+
+
+THING = Aggregate(
+    "struct thing",
+    2000,
+    lambda: (
+        member("flag", U32, 37, 1),
+        member("wide", U32, 77, 12),
+        member("words", Array(lambda: U64, 200), 128),
+        member("others", Array(lambda: pointer(THING), 4), 8 * 1700),
+        member("text", Array(lambda: CHAR, 16), 8 * 1800),
+    ),
+)
+FUNCTION = Function(
+    "touch", (("thing", pointer(THING)), ("n", INT), ("small", U8), ("name", pointer(CHAR))), pointer(THING)
+)
+
+
+class Source:
+    def function(self, name):
+        return FUNCTION if name == "touch" else None
+
+    def aggregate(self, name):  # noqa: ARG002 - no casts here
+        return None
+
+
+@pytest.fixture
+def line(monkeypatch):
+    """Compile one field of a made-up event, and return its arguments as the kernel gets them."""
+
+    def compile_it(dtype, expression, *, module="driver", returns=False, when=""):
+        kind = EventType("ev", "backend", "", (Field("f", dtype, ""),))
+        monkeypatch.setitem(EVENTS, "ev", kind)
+        row = Probe("ev", module, "touch", {"f": expression}, returns=returns, when=when)
+        (found,) = compile_rows([row], {module: Source()})
+        return found
+
+    return compile_it
+
+
+def test_every_event_of_a_kernel_has_one_row():
+    rows = [row.event for row in ROWS]
+    assert sorted(rows) == sorted(EVENTS.keys() - RECORDED_OTHERWISE)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.event)
+def test_a_row_fetches_the_fields_of_its_event_in_their_order(row):
+    assert list(row.fields) == [field.name for field in EVENTS[row.event].fields]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.event)
+def test_rows_name_no_register_and_no_offset(row):
+    for expression in row.fields.values():
+        assert not re.search(r"[%+@]|0x|\[\d", expression)
+
+
+def test_where_a_probe_goes(line):
+    assert line("s32", "n").line == "p:blkproof/ev driver:touch f=%si:s32"
+    assert line("s32", "n", module=KERNEL).line == "p:blkproof/ev touch f=%si:s32"
+    assert line("u64", "$retval", returns=True).line == "r64:blkproof/ev driver:touch f=$retval:u64"
+    assert line("s32", "n", when="f <= 21").when == "f <= 21"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expression", "arguments"),
+    [
+        ("u64", "thing", "f=%di:u64"),
+        ("u8", "thing->flag", "f=+4(%di):b1@5/8"),
+        ("u32", "thing->wide", "f=+9(%di):b12@5/32"),
+        ("u32", "small", "f=%dx:u8"),
+        ("s32", "small", "f=%dx:u8"),
+        ("u64[11]", "thing->words[:11]", "f=+16(%di):u64[11]"),
+        ("u64[1]", "thing->words[:1]", "f=+16(%di):u64[1]"),
+        (
+            "u64[130]",
+            "thing->words[:130]",
+            "f0=+16(%di):u64[64] f1=+528(%di):u64[64] f2=+1040(%di):u64[2]",
+        ),
+        (
+            "u64[2]",
+            "thing->others[:2]->words[1]",
+            "f0=+24(+1700(%di)):u64 f1=+24(+1708(%di)):u64",
+        ),
+        ("u8[2]", "thing->others[:2]->flag", "f0=+4(+1700(%di)):b1@5/8 f1=+4(+1708(%di)):b1@5/8"),
+        ("str", "name", "f=+0(%cx):string"),
+        ("str", "thing->text", "f=+1800(%di):string"),
+    ],
+)
+def test_how_a_field_is_fetched(line, dtype, expression, arguments):
+    assert line(dtype, expression).line == f"p:blkproof/ev driver:touch {arguments}"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expression", "says"),
+    [
+        ("u32", "thing", r"f = thing: pointer does not fit the schema's u32"),
+        ("u32", "n", "int does not fit the schema's u32; cast it"),
+        ("s32", "(u32)n", "u32 does not fit"),
+        ("u64[4]", "thing->words[:3]", "gives 3 values where the schema has u64.4"),
+        ("u64", "thing->words", "is no number"),
+        ("u64", "*thing", "struct thing is no number"),
+        ("str", "n", "int is no string"),
+        ("str", "thing", "is no string"),
+        ("float", "n", "dtype 'float' can't be recorded"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused(line, dtype, expression, says):
+    with pytest.raises(ProbeError, match=rf"probe ev \(driver:touch\).*{says}"):
+        line(dtype, expression)
+
+
+def test_a_row_for_no_event_or_field_is_refused():
+    for event, field in (("be_map_ret", "status"), ("be_nothing", "x")):
+        with pytest.raises(ProbeError, match=f"no field '{field}' of an event '{event}'"):
+            compile_rows([Probe(event, "d", "touch", {field: "n"})], {"d": Source()})
+
+
+def test_a_function_or_module_that_is_not_there_is_refused():
+    with pytest.raises(ProbeError, match=r"driver has no function gone\(\)"):
+        compile_rows([Probe("be_map_ret", "driver", "gone", {"rc": "n"})], {"driver": Source()})
+    with pytest.raises(ProbeError, match="no types of other, only of driver"):
+        compile_rows([Probe("be_map_ret", "other", "touch", {"rc": "n"})], {"driver": Source()})
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "says"),
+    [
+        ("MAX_ARGUMENTS", 2, "3 arguments, the kernel takes 2"),
+        ("MAX_EVENT_BYTES", 1000, "1040 bytes, the kernel takes 1000"),
+        ("MAX_LINE_CHARS", 50, "characters in a line"),
+        ("MAX_ARGUMENT_CHARS", 10, "characters in 'f1=.528"),
+    ],
+)
+def test_limits_of_the_kernel(line, monkeypatch, limit, value, says):
+    monkeypatch.setattr(compiler, limit, value)
+    with pytest.raises(ProbeError, match=says):
+        line("u64[130]", "thing->words[:130]")
+
+
+def test_segments_beyond_what_is_seen_are_no_accident():
+    fields = {field.name: field.dtype for field in EVENTS["be_map_data"].fields}
+    assert fields["gref"] == f"u32[{events.SEGMENTS_SEEN}]"
+
+
+def test_compiled_probes_are_kept_by_content(tmp_path, monkeypatch):
+    made = []
+
+    def compile_once(btf, modules):  # noqa: ARG001 - the real one's signature
+        made.append(btf.read_bytes())
+        return (compiler.Definition("ev", "m", "p:x", "n > 1"),)
+
+    monkeypatch.setattr("blkproof.harness.probes.load._compile", compile_once)
+    btf, ko = tmp_path / "btf", tmp_path / "ko"
+    btf.write_bytes(b"1")
+    ko.write_bytes(b"a")
+    first = load_probes(btf, {"m": ko}, tmp_path / "cache")
+    assert load_probes(btf, {"m": ko}, tmp_path / "cache") == first
+    assert made == [b"1"]
+    ko.write_bytes(b"b")
+    load_probes(btf, {"m": ko}, tmp_path / "cache")
+    assert len(made) == 2
