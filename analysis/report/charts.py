@@ -18,6 +18,8 @@ WIDTH = 256.0
 LEFT, RIGHT = 34.0, WIDTH - 8.0
 WIDE = 336.0
 WIDE_RIGHT = WIDE - 8.0
+LABEL = 26.0
+"""Room that a number of three or four digits takes."""
 LINES = 6
 """Lines that one chart can tell apart without colour: ``.l0`` to ``.l5`` of the style sheet."""
 
@@ -146,7 +148,8 @@ def histogram(title: str, axis: tuple[str, str], counts: Mapping[int, int]) -> M
         marks_x = marks_x[1:]
     parts = _frame(foot, (scale_x, marks_x), (scale_y, marks_y))
     parts.append(svg.text(4, 10, axis[1], "unit"))
-    named = sorted(sorted(counts), key=lambda key: -counts[key])[:2]
+    first, second = [*sorted(sorted(counts), key=lambda key: -counts[key]), last, last][:2]
+    named = {first, second} if abs(scale_x(second) - scale_x(first)) > LABEL else {first}
     for key in sorted(counts):
         x, y = scale_x(key), scale_y(counts[key])
         width = max(pitch * 0.72, 0.8)
@@ -174,7 +177,8 @@ def distribution(
     for mark, words in ((0.0, "0"), (0.5, "½"), (1.0, "1")):
         parts.append(svg.line((LEFT, scale_y(mark)), (WIDE_RIGHT, scale_y(mark)), "grid" if mark else "axis"))
         parts.append(svg.text(LEFT - 6, scale_y(mark) + 3.5, words, "tick", "end"))
-    for mark in scale_x.decades():
+    decades = scale_x.decades()
+    for mark in decades[:: 1 + len(decades) // 8]:
         parts.append(svg.line((scale_x(mark), top), (scale_x(mark), foot + 4), "grid"))
         parts.append(svg.text(scale_x(mark), foot + 15, svg.short(mark), "tick", "middle"))
     parts.append(svg.text(4, 10, "share of requests", "unit"))

@@ -11,7 +11,7 @@ from blkproof.analysis.report import charts, svg
 from blkproof.analysis.report.model import Run
 from markupsafe import Markup
 
-TIME: Final = "million TSC ticks"
+TIME: Final = "TSC ticks"
 
 DRAWN: Final = 12
 """Runs with pictures of their own: more of them would bury the page."""
@@ -111,7 +111,7 @@ def _over_time(run: Run, steps: Steps) -> charts.Steps:
     """Count time from the first thing that any curve of the run tells."""
     metrics = run.verdict.metrics
     start = min(curve.tsc[0] for curve in (metrics.tree, metrics.outstanding) if curve.tsc)
-    return charts.Steps([(tsc - start) / 1e6 for tsc in steps.tsc], steps.value)
+    return charts.Steps([tsc - start for tsc in steps.tsc], steps.value)
 
 
 def _segments(run: Run) -> Markup:

@@ -130,14 +130,16 @@ def ring_picture(ring: RingMoment) -> Markup:
         parts.append(svg.text(x, y + 4, ring.name, "offender", "middle"))
     parts += _labels(ring)
     parts.append(svg.text(MIDDLE_X, MIDDLE_Y, f"{ring.nr_ents} slots", "name", "middle"))
-    parts.append(svg.text(MIDDLE_X, MIDDLE_Y + 15, f"{ring.outstanding} outstanding", "note", "middle"))
+    sane = ring.outstanding <= 2 * ring.nr_ents
+    words = f"{ring.outstanding} outstanding" if sane else "indices at odds"
+    parts.append(svg.text(MIDDLE_X, MIDDLE_Y + 15, words, "note", "middle"))
     top = 2 * MIDDLE_Y + 4
     used = 0
     for row, (kind, words, _first, count) in enumerate(ring.spans()):
         used += count
         parts += _key(row, kind, f"{count} {words}", top)
     parts += _key(3, "free", f"{max(ring.nr_ents - used, 0)} free", top)
-    title = f"ring of {ring.nr_ents} slots with {ring.outstanding} requests outstanding"
+    title = f"ring of {ring.nr_ents} slots, {words}"
     return svg.picture(WIDTH, top + 38, title, parts)
 
 

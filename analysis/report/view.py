@@ -30,6 +30,15 @@ MARKS: Final[Mapping[RunOutcome, str]] = {
 }
 """A mark beside each word, so that no verdict is told by colour alone."""
 
+DEEDS: Final[Mapping[RunOutcome, str]] = {
+    "fail": "broke the protocol",
+    "crash": "crashed the system under test",
+    "harness": "could not be carried out",
+    "inconclusive": "could not be decided",
+    "pass": "obeyed the protocol",
+}
+"""What a run did, for the headline."""
+
 TOLD: Final = 3
 """Findings of one rule that are told in full."""
 
@@ -38,23 +47,13 @@ Row = dict[str, Any]
 
 def headline(runs: Sequence[Run]) -> str:
     """Say the verdict of all runs in one sentence; the worst outcome leads."""
-    count = Counter(run.outcome for run in runs)
-    total = len(runs)
     if not runs:
         return "Nothing was run"
-    if count["pass"] == total:
-        return "The run obeyed the protocol" if total == 1 else f"All {total} runs obeyed the protocol"
     lead = worst(runs)
-    one, many = {
-        "fail": ("broke the protocol", "broke the protocol"),
-        "crash": ("crashed the system under test", "crashed the system under test"),
-        "harness": ("could not be carried out", "could not be carried out"),
-        "inconclusive": ("could not be decided", "could not be decided"),
-        "pass": ("obeyed the protocol", "obeyed the protocol"),
-    }[lead]
+    total, led = len(runs), sum(run.outcome == lead for run in runs)
     if total == 1:
-        return f"The run {one}"
-    return f"{count[lead]} of {total} runs {one if count[lead] == 1 else many}"
+        return f"The run {DEEDS[lead]}"
+    return f"{f'All {total}' if led == total else f'{led} of {total}'} runs {DEEDS[lead]}"
 
 
 def lede(runs: Sequence[Run]) -> str:
@@ -166,8 +165,10 @@ def matrix(runs: Sequence[Run]) -> list[Row]:
         metrics = run.verdict.metrics
         rows.append(
             {
-                "scenario": run.scenario,
-                "settings": " · ".join(f"{key} {value}" for key, value in run.settings.items()),
+                "title": run.title,
+                "settings": " · ".join(
+                    [run.scenario, *(f"{key} {value}" for key, value in run.settings.items())]
+                ),
                 "features": run.features,
                 "outcome": run.outcome,
                 "requests": f"{run.verdict.requests:,}",
@@ -252,7 +253,8 @@ def findings(runs: Sequence[Run], *, broken: bool) -> list[Row]:
 
 def where(bound: Bound) -> str:
     """Cite the record of an event: its kind, recorder, file and byte, and its time."""
-    return f"{bound.event} of {bound.source}, {bound.file}@{bound.offset:#x}, tick {bound.tsc:,}"
+    when = f", tick {bound.tsc:,}" if bound.tsc else ""
+    return f"{bound.event} of {bound.source}, {bound.file}@{bound.offset:#x}{when}"
 
 
 def no_findings(runs: Sequence[Run]) -> str:

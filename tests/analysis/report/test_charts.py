@@ -51,6 +51,15 @@ def test_a_histogram_has_one_bar_a_value_even_for_a_hostile_count() -> None:
     assert len(rects(charts.histogram("t", ("x", "y"), {1: 10, 32: 5, 65_535: 1}))) == 3
 
 
+def test_counts_of_neighbours_do_not_overprint() -> None:
+    def counted(**bars: int) -> set[str]:
+        drawing = charts.histogram("t", ("x", "y"), {int(key[1:]): value for key, value in bars.items()})
+        return {"611", "148"} & set(words(drawing))
+
+    assert counted(_1=611, _2=148, _32=9) == {"611"}
+    assert counted(_1=611, _16=148, _32=9) == {"611", "148"}
+
+
 def test_distributions_of_runs_are_told_apart_without_colour() -> None:
     samples = [[10.0, 100.0], [20.0, 30.0, 1e6], []]
     drawing = charts.distribution("t", "ticks", samples, (10, 1e6))

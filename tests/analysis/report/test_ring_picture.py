@@ -43,6 +43,10 @@ def test_every_size_of_ring_is_drawn(size: int) -> None:
     assert f"{size} slots" in words(replace(RING, nr_ents=size))
 
 
+def test_indices_that_no_ring_can_have_are_called_so() -> None:
+    assert "indices at odds" in words(replace(RING, rsp_cons=1302))
+
+
 @given(INDEX, INDEX, INDEX, INDEX, INDEX, st.sampled_from([32, 64, 128, 256, 512]))
 def test_hostile_indices_are_drawn_within_the_ring(a: int, b: int, c: int, d: int, e: int, size: int) -> None:
     ring = RingMoment(size, a, b, c, d, e, "Q")
