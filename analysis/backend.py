@@ -16,6 +16,7 @@ interrupt carries the pid of the thread that it interrupted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -54,18 +55,22 @@ class BackReplay:
     """Feed it every backend event in order; then read ``rings``, ``mappings`` and ``unmappings``.
 
     Only grants that were mapped inside the block backend's own mapping function are followed: other drivers
-    of the same domain map grants too.
+    of the same domain map grants too.  ``mapped_of`` and ``unmapped_of`` count those of all drivers, by the
+    domid that granted them.
     """
 
     def __init__(self) -> None:
         self.rings: list[BackRing] = []
         self.mappings: list[Mapping] = []
         self.unmappings: list[Unmapping] = []
+        self.mapped_of: Counter[int] = Counter()
+        self.unmapped_of: Counter[int] = Counter()
         self._current: dict[int, BackRing] = {}
         self._threads: dict[tuple[str, int], _Thread] = {}
         # A handle is free for a new mapping before the event of its unmap is recorded; the address differs.
         self._live: dict[tuple[int, int], Mapping] = {}
         self._last: dict[int, Mapping] = {}
+        self._domain: dict[int, int] = {}
         self.handlers: Final[dict[str, Callable[[Event], None]]] = {
             "be_request": self._taken,
             "be_discard": self._taken,
@@ -171,10 +176,15 @@ class BackReplay:
 
     def _gt_map(self, event: Event) -> None:
         call = self._thread(event).call
+        ops = wire.map_ops(event)
+        for op in ops:
+            if op.status == wire.OKAY:
+                self.mapped_of[op.dom] += 1
+                self._domain[op.handle] = op.dom
         if call is None:
             return
         ring = self._current.get(call.start.ring)
-        for op in wire.map_ops(event):
+        for op in ops:
             if op.status != wire.OKAY:
                 call.failed.append(op)
                 continue
@@ -190,6 +200,9 @@ class BackReplay:
     def _gt_unmap(self, event: Event) -> None:
         owner = None
         for op in wire.unmap_ops(event):
+            domid = self._domain.get(op.handle)
+            if domid is not None and op.status == wire.OKAY:
+                self.unmapped_of[domid] += 1
             before = self._last.get(op.handle)
             if before is None:
                 continue

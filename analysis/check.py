@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blkproof.analysis import crosscheck, measure
 from blkproof.analysis.facts import BACKEND, Facts
 from blkproof.analysis.history import History, replay
 from blkproof.analysis.judge import Judge
+from blkproof.analysis.losses import words
 from blkproof.analysis.registry import RULES, Rule
 from blkproof.analysis.verdict import FAILING, Finding, Outcome, RuleResult, Verdict
 from blkproof.traces.capture import Capture
@@ -64,7 +65,22 @@ def _apply(rule: Rule, history: History) -> tuple[RuleResult, tuple[Finding, ...
     except Exception as error:
         reason = f"{rule.id} itself failed: {type(error).__name__}: {error}"
         return RuleResult(rule.id, judge.result.checked, 0, (reason,)), ()
-    return judge.result, judge.findings
+    return replace(judge.result, reasons=(*judge.result.reasons, *_lost(rule, history))), judge.findings
+
+
+def _lost(rule: Rule, history: History) -> tuple[str, ...]:
+    """Say what was lost of the events that a rule needs: what they would have shown was not judged."""
+    origins = {EVENTS[event].origin for event in rule.needs}
+    needs_back = bool(origins & {"backend", "either"})
+    needs_front = bool(origins & {"frontend", "either"})
+    return tuple(
+        words(window)
+        for window in history.table.losses
+        if (needs_back if window.source == BACKEND else needs_front and window.source in history.facts.domids)
+        and (window.event is None or window.event in rule.needs)
+        and window.begin_tsc <= history.end
+        and window.end_tsc >= history.begin
+    )
 
 
 def _blind(rule: Rule, history: History) -> str | None:

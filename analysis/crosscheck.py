@@ -10,12 +10,13 @@ from blkproof.analysis import wire
 from blkproof.analysis.entities import Ring
 from blkproof.analysis.facts import FRONTEND_MODULE
 from blkproof.analysis.history import History
+from blkproof.analysis.losses import words
 from blkproof.analysis.metrics import Metrics
 
 
 def doubts(run: History, metrics: Metrics) -> tuple[str, ...]:
     """Return why the evidence should not be trusted as it is, one line each."""
-    return (*_settings(run), *_ended(run), *_observers(metrics), *run.facts.absent)
+    return (*_settings(run), *_ended(run), *_observers(run, metrics), *run.facts.absent)
 
 
 def _settings(run: History) -> list[str]:
@@ -61,7 +62,10 @@ def _ended(run: History) -> list[str]:
     return [f"the run ended with {run.facts.ended!r}, {waiting} requests were outstanding"]
 
 
-def _observers(metrics: Metrics) -> list[str]:
+def _observers(run: History, metrics: Metrics) -> list[str]:
+    if run.table.losses:
+        # Lost records explain any difference; what the drivers' kernels lost the rules tell.
+        return [words(window) for window in run.table.losses if window.source == "xen"]
     return [
         f"the observers disagree on {o.what}: frontend {o.frontend}, backend {o.backend}, Xen {o.xen}"
         for o in metrics.observed

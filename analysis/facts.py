@@ -39,7 +39,6 @@ class Facts:
     attached: GrantDump | None = None
     detached: GrantDump | None = None
     fio: FioResult | None = None
-    window: tuple[int, int] | None = None
     tsc_hz: float | None = None
     absent: tuple[str, ...] = ()
 
@@ -56,7 +55,6 @@ class Facts:
                 return default
 
         domains = capture.domains
-        window = capture.window
         guest = next(iter(capture.domids), "guest1")
         return cls(
             settings=dict(capture.run.get("settings") or {}),
@@ -68,7 +66,6 @@ class Facts:
             attached=maybe(lambda: capture.grants("attached"), None),
             detached=maybe(lambda: capture.grants("detached"), None),
             fio=maybe(lambda: capture.fio(guest), None),
-            window=(window.armed_tsc, window.disarmed_tsc) if window else None,
             tsc_hz=maybe(lambda: _tsc_hz(capture), None),
             absent=tuple(absent),
         )

@@ -6,6 +6,7 @@ requests by their index in the ring.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +40,9 @@ _SAMPLE: Final = 16
 class History:
     """What happened: rings with their requests, mappings, grants, xenstore, and what may be missing.
 
-    ``begin`` and ``end`` are the ticks between which events were recorded.
+    ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` count those of
+    all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks between which
+    events were recorded, ``load`` those between which the guest's load ran, if it marked them.
     """
 
     table: EventTable
@@ -51,9 +54,12 @@ class History:
     unmappings: tuple[Unmapping, ...]
     grants: tuple[Grant, ...]
     ring_pages: tuple[Grant, ...]
+    mapped_of: abc.Mapping[int, int]
+    unmapped_of: abc.Mapping[int, int]
     switches: tuple[Event, ...]
     begin: int
     end: int
+    load: tuple[int, int] | None
 
     def guest(self, ring: Ring) -> str:
         """Return the name of the source that is the frontend of ``ring``."""
@@ -87,20 +93,17 @@ def replay(table: EventTable, facts: Facts) -> History:
     backend, frontend = BackReplay(), FrontReplay()
     store, losses = Store(facts.before, facts.domids), Losses(table.losses)
     switches: list[Event] = []
+    marks: list[Event] = []
     handlers: dict[str, list[Callable[[Event], None]]] = {
         "xs_write": [store.write],
         "xs_switch": [switches.append],
+        "mark": [marks.append],
     }
     for name, handler in (*backend.handlers.items(), *frontend.handlers.items()):
         handlers.setdefault(name, []).append(handler)
-    begin = end = 0
     for event in table.rows(handlers):
-        begin = begin or event.tsc
-        end = event.tsc
         for handle in handlers[event.event]:
             handle(event)
-    if facts.window is not None:
-        begin, end = min(begin, facts.window[0]), max(end, facts.window[1])
     return History(
         table=table,
         facts=facts,
@@ -111,10 +114,20 @@ def replay(table: EventTable, facts: Facts) -> History:
         unmappings=tuple(backend.unmappings),
         grants=tuple(frontend.grants),
         ring_pages=tuple(frontend.ring_pages),
+        mapped_of=backend.mapped_of,
+        unmapped_of=backend.unmapped_of,
         switches=tuple(switches),
-        begin=begin,
-        end=end,
+        begin=int(table.tsc[0]) if len(table) else 0,
+        end=int(table.tsc[-1]) if len(table) else 0,
+        load=_load(marks),
     )
+
+
+def _load(marks: Iterable[Event]) -> tuple[int, int] | None:
+    times = {
+        event.text.removeprefix("blkproof:").strip(): event.tsc for event in marks if event.source != BACKEND
+    }
+    return (times["load"], times["loaded"]) if times.keys() >= {"load", "loaded"} else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 from blkproof.analysis import wire
 from blkproof.analysis.entities import BackHalf, Request, Ring
 from blkproof.analysis.facts import BACKEND
@@ -20,7 +21,7 @@ def measure(run: History) -> Metrics:
     tree = _tree(run)
     outstanding = _outstanding(run.rings)
     sizes = [int(half.taken.nr_ents) for half in halves]
-    ticks = run.facts.window[1] - run.facts.window[0] if run.facts.window else run.end - run.begin
+    begin, end = run.load or (run.begin, run.end)
     return Metrics(
         requests=len(halves),
         reads=kinds[wire.READ],
@@ -38,8 +39,8 @@ def measure(run: History) -> Metrics:
         tree_peak=max(tree.value, default=0),
         tree_cap=run.cap,
         nr_ents=max(sizes, default=None),
-        window_ticks=ticks,
-        window_seconds=ticks / run.facts.tsc_hz if run.facts.tsc_hz else None,
+        window_ticks=end - begin,
+        window_seconds=(end - begin) / run.facts.tsc_hz if run.facts.tsc_hz else None,
         iops=run.facts.fio.iops if run.facts.fio else None,
         stages=_stages(run.rings),
         tree=tree,
@@ -131,4 +132,30 @@ def _observed(run: History, halves: list[BackHalf]) -> tuple[Observed, ...]:
     return (
         Observed("requests", len(fronts) if in_front else None, len(halves) if in_back else None),
         Observed("responses", taken if in_front else None, answers if in_back else None),
+        *(_grant_counts(run) if in_back and "xen" in armed else ()),
     )
+
+
+def _grant_counts(run: History) -> tuple[Observed, Observed]:
+    """Return how many grants of the guests the backend's kernel and Xen saw mapped and unmapped.
+
+    The pages of a ring are mapped by a hypercall of their own, which no probe sees: they are counted by the
+    frontend's keys in xenstore, and as unmapped when the backend closed the device.
+    """
+    domids = set(run.facts.domids.values())
+    seen = {name: _xen_count(run, name, domids) for name in ("xen_map", "xen_unmap")}
+    devices = {ring.device for ring in run.rings}
+    connected = sum(len(run.store.ring_pages(device)) for device in devices)
+    closed = sum(len(run.store.ring_pages(d)) for d in devices if run.closed(d, 0))
+    maps = sum(run.mapped_of[domid] for domid in domids if domid in run.mapped_of)
+    unmaps = sum(run.unmapped_of[domid] for domid in domids if domid in run.unmapped_of)
+    return (
+        Observed("grants mapped", backend=maps + connected, xen=seen["xen_map"]),
+        Observed("grants unmapped", backend=unmaps + closed, xen=seen["xen_unmap"]),
+    )
+
+
+def _xen_count(run: History, name: str, domids: set[int]) -> int:
+    if not run.table.count(name):
+        return 0
+    return int(np.isin(run.table.payload[name]["dom"], sorted(domids)).sum())

@@ -45,7 +45,8 @@ class Metrics:
     ``requests`` were taken off the ring by the backend; ``indirect`` of them were indirect.  ``segments``
     maps a number of segments to the requests that had so many.  ``maps`` and ``unmaps`` are grants that
     the block backend mapped and unmapped, ``lookups`` and ``hits`` those in its persistent tree.
-    ``notifications`` were sent by both sides together while the window was open.  ``tree`` is the size of
+    ``notifications`` were sent by both sides together.  The window is the time of the guest's load, or of
+    the whole recording where the guest did not mark it.  ``tree`` is the size of
     the tree, ``tree_cap`` its limit, ``outstanding`` the requests between push and completion, ``nr_ents``
     the size of the ring.  ``stages`` are ticks per request, one line per stage of STAGES.
     """

@@ -74,8 +74,9 @@ class Play:
         self.map_status = 0
         self.misses: set[int] = set()
         self.unmap_status = 0
-        self.connected = False
+        self.connected = self.closed = False
         self.tsc = 1000
+        self.interrupted = _INTERRUPT
         self.req_prod = self.req_cons = self.rsp_prod = self.rsp_cons = 0
         self.tree: dict[int, wire.MapOp] = {}
         self.active: set[int] = set()
@@ -133,6 +134,7 @@ class Play:
         if self.back_max_indirect is not None:
             self._store("dom0", _BACK, "feature-max-indirect-segments", self.back_max_indirect)
         self._emit("gt_grant", "guest1", _INTERRUPT, ref=_RING_GREF)
+        self._emit("xen_map", "xen", -1, dom=1)
         self._store("guest1", _FRONT, "ring-ref", _RING_GREF)
         self._store("guest1", _FRONT, "feature-persistent", self.front_offer)
         self._store("dom0", _BACK, "feature-persistent", self.back_offer)
@@ -148,6 +150,16 @@ class Play:
         self.respond(io, skip, **changes)
         self.complete(io, skip, **changes)
         return io
+
+    def burst(self, count: int, op: int = wire.WRITE) -> None:
+        """Play so many requests at once: all are pushed before the first is taken, and so on."""
+        ios = [self.push(op) for _ in range(count)]
+        for io in ios:
+            self.take(io)
+            self.map(io)
+        for step in (self.respond, self.complete):
+            for io in ios:
+                step(io)
 
     def push(self, op: int = wire.WRITE, nr: int = 2, skip: Collection[str] = (), **changes: Any) -> Io:
         """Let the frontend queue a request of ``nr`` whole pages, or of the ``segments`` given."""
@@ -211,11 +223,11 @@ class Play:
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
-        self._emit("be_io_end", "dom0", _INTERRUPT, skip, changes, ring=RING, id=io.id)
+        self._emit("be_io_end", "dom0", self.interrupted, skip, changes, ring=RING, id=io.id)
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
         answer: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "status": wire.OKAY, "dom": 1}
-        self._emit("be_response", "dom0", _INTERRUPT, skip, changes, **self._indices(), **answer)
+        self._emit("be_response", "dom0", self.interrupted, skip, changes, **self._indices(), **answer)
         self.rsp_prod += 1
         self._give_back(io, skip, changes)
 
@@ -242,16 +254,20 @@ class Play:
         self._emit("be_purge", "dom0", _THREAD, skip, None, ring=RING, **self._sizes())
         self._emit("be_purge_work", "dom0", _WORKER, skip)
         ops = [self.tree.pop(gref) for gref in grefs]
-        self._unmap(ops, _WORKER, skip, {})
+        self._unmap_in_batches(ops, skip, {})
         return self
 
     def close(self, skip: Collection[str] = (), **changes: Any) -> Self:
-        """Let both sides tear the disk down."""
+        """Let both sides tear the disk down; does nothing the second time."""
+        if self.closed or not self.connected:
+            return self
+        self.closed = True
+        self._emit("xen_unmap", "xen", -1, dom=1)
         if self.tree:
             sizes = self._sizes()
             free = {"num": len(self.tree), "ring": RING}
             self._emit("be_free_persistent", "dom0", _WORKER, skip, changes, **free, **sizes)
-            self._unmap(list(self.tree.values()), _WORKER, skip, changes)
+            self._unmap_in_batches(list(self.tree.values()), skip, changes)
             self.tree.clear()
         self._emit("xs_switch", "dom0", _WORKER, skip, changes, node=_BACK, state=6)
         for gref in (*sorted(self._granted), _RING_GREF):
@@ -282,6 +298,8 @@ class Play:
         if ops:
             words = [w for op in ops for w in _map_words(op)]
             self._emit("gt_map", "dom0", _THREAD, skip, changes, n=len(ops), ops=words)
+            for _ in ops:
+                self._emit("xen_map", "xen", -1, skip, changes, dom=1)
         for op in ops:
             if self.keeps and len(self.tree) < self.cap and op.gref not in self.tree:
                 added = {"ring": RING, "gref": op.gref, "handle": op.handle, **self._sizes()}
@@ -306,15 +324,21 @@ class Play:
     def _give_back(self, io: Io, skip: Collection[str], changes: Changes) -> None:
         for gref in io.held:
             put = {"ring": RING, "gref": gref, "handle": self.tree[gref].handle, "active": 1}
-            self._emit("be_put", "dom0", _INTERRUPT, skip, changes, **put, **self._sizes())
+            self._emit("be_put", "dom0", self.interrupted, skip, changes, **put, **self._sizes())
             self.active.discard(gref)
         io.held.clear()
-        self._unmap(io.mapped, _INTERRUPT, skip, changes)
+        self._unmap(io.mapped, self.interrupted, skip, changes)
         io.mapped.clear()
+
+    def _unmap_in_batches(self, ops: Sequence[wire.MapOp], skip: Collection[str], changes: Changes) -> None:
+        for first in range(0, len(ops), wire.DIRECT_SEGMENTS):
+            self._unmap(ops[first : first + wire.DIRECT_SEGMENTS], _WORKER, skip, changes)
 
     def _unmap(self, ops: Sequence[wire.MapOp], pid: int, skip: Collection[str], changes: Changes) -> None:
         if not ops:
             return
+        for _ in ops:
+            self._emit("xen_unmap", "xen", -1, skip, changes, dom=1)
         words = [w for op in ops for w in (op.host, 0, op.handle | (self.unmap_status & 0xFFFF) << 32)]
         name = "gt_unmap" if len(ops) <= 21 else "gt_unmap_many"
         self._emit(name, "dom0", pid, skip, changes, n=len(ops), ops=words[:192])

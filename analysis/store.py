@@ -55,6 +55,17 @@ class Store:
         """Yield the recorded writes of ``path`` in their order."""
         return (write.event for write in self._writes.get(path, ()) if write.event is not None)
 
+    def ring_pages(self, device: Device) -> list[Event]:
+        """Return the recorded writes of the grants of a device's ring pages, of all its queues."""
+        prefix = f"/local/domain/{device.domid}/device/vbd/{device.vdev}/"
+        return [
+            write.event
+            for path, writes in self._writes.items()
+            if path.startswith(prefix) and path.rsplit("/", 1)[1].startswith("ring-ref")
+            for write in writes
+            if write.event is not None
+        ]
+
     @property
     def devices(self) -> list[Device]:
         """Devices whose drivers wrote to either directory, in numerical order."""

@@ -29,7 +29,7 @@ class Tree:
         self._entries: dict[int, Entry] = {}
         self._absent_since: dict[int, int] = {}
         self._suspects: set[int] = set()
-        self._surplus = 0
+        self._surplus = -(size or 0)
         self._begin = begin.tsc
         self._doubt = 0 if size == 0 else begin.tsc + 1
         self.emptying: Event | None = None
@@ -113,6 +113,6 @@ class Tree:
         elif not 0 < surplus - self._surplus < len(self._suspects):
             # Something happened that the events don't tell: from here on nothing old is certain.
             self.drift = self.drift or event
-            self._doubt = event.tsc
+            self._doubt = event.tsc + 1
             self._surplus = surplus
             self._suspects.clear()

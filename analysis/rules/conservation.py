@@ -13,9 +13,6 @@ from blkproof.analysis.registry import rule
 from blkproof.analysis.verdict import Bound
 from blkproof.traces.gnttab import ActiveGrant
 
-_RESERVED_GRANTS = 8
-"""Grant references that Xen's toolstack uses for the console and for xenstore."""
-
 
 @rule(
     id="R53",
@@ -44,7 +41,7 @@ _RESERVED_GRANTS = 8
         "xs_write",
         "xs_switch",
     },
-    obeys=lambda play: (play.io(wire.WRITE), play.close()),
+    obeys=lambda play: play.io(wire.WRITE),
     breaks=lambda play: (play.io(wire.WRITE), play.close(skip={"gt_unmap"})),
 )
 def nothing_is_left(run: History, judge: Judge) -> None:
@@ -126,34 +123,30 @@ def _ring_freed(pages: abc.Sequence[Grant], grant: Grant) -> Grant | None:
 
 
 def _dump(run: History, judge: Judge, device: Device) -> None:
-    dump, after = run.facts.detached, run.facts.after
-    if dump is None or after is None or run.closed(device, 0) is None:
+    """Look for this disk's grants in Xen's list; other devices, the console and xenstore have some too."""
+    dump = run.facts.detached
+    if dump is None or run.closed(device, 0) is None:
         return
     if not dump.complete:
         judge.undecided("Xen's list of grants is cut off")
         return
-    explained = _explained(after, device)
-    left = [grant for grant in dump.mapped_by(device.domid, 0) if grant.ref not in explained]
+    granted = {grant.event.ref: grant for grant in (*run.grants, *run.ring_pages)}
+    left = [
+        active
+        for active in dump.mapped_by(device.domid, 0)
+        if active.ref in granted and granted[active.ref].event.frame == active.mfn
+    ]
     if not left:
         judge.holds()
         return
+    ref = left[0].ref
     judge.breaks(
         "active in Xen",
-        f"Xen still lists {len(left)} grants of domain {device.domid} mapped by dom0 after the detaching",
-        bound=[_listed(left[0])],
-        because=["the device is closed", "xenstore names no device that would explain A"],
-        contradiction=f"grant {left[0].ref} is mapped",
+        f"Xen still lists {len(left)} grants of device {device.vdev} as mapped by dom0 after the detaching",
+        bound=[Bound.to("G", granted[ref].event, f"grant {ref} is given to dom0"), _listed(left[0])],
+        because=["A shows the reference and the frame of G", "the device is closed"],
+        contradiction=f"grant {ref} is mapped",
     )
-
-
-def _explained(after: abc.Mapping[str, str], device: Device) -> set[int]:
-    """Return the grants that other devices of the domain use, as their keys in xenstore say."""
-    found = set(range(_RESERVED_GRANTS))
-    prefix = f"/local/domain/{device.domid}/device/"
-    for path, value in after.items():
-        if path.startswith(prefix) and "ring-ref" in path and value.isascii() and value.isdecimal():
-            found.add(int(value[:10]))
-    return found
 
 
 def _listed(grant: ActiveGrant) -> Bound:

@@ -53,7 +53,7 @@ def granted_writable(run: History, judge: Judge) -> None:
     source="blkif.h note 8; Linux xen_blkbk_map",
     obligation="Persistent grants are mapped writable; without them, pages that the backend only reads are "
     "mapped read-only and all others writable.",
-    needs={"be_request", "be_map", "be_map_ret", "gt_map", "xs_write"},
+    needs={"be_request", "be_map_data", "be_map", "be_map_ret", "be_response", "gt_map", "xs_write"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ), play.io(wire.WRITE, nr=20)),
     breaks=lambda play: play.set(map_flags=wire.HOST_MAP | wire.READ_ONLY).io(wire.WRITE),
 )
@@ -69,15 +69,13 @@ def _flags_of_call(run: History, judge: Judge, ring: Ring, half: BackHalf, call:
     if ring.persistent is None:
         judge.undecided(unknown_offers(run, ring), len(call.mappings))
         return
-    if judge.gap(BACKEND, half.taken.tsc, call.start.tsc):
-        # Whose pages these are is not certain, so go by what the backend meant to do.
-        only_read = bool(call.start.ro)
-    else:
-        only_read = call.indirect or half.inner_op != wire.READ
+    only_read = call.indirect or half.inner_op != wire.READ
     due = wire.HOST_MAP if ring.persistent or not only_read else wire.HOST_MAP | wire.READ_ONLY
     for mapping in call.mappings:
         if mapping.op.flags == due:
             judge.holds()
+        elif gap := judge.gap(BACKEND, half.taken.tsc, mapping.event.tsc):
+            judge.undecided(gap)
         else:
             _wrong_flags(offers(run, ring), judge, ring, mapping, due)
 
@@ -196,7 +194,7 @@ def _could_end(run: History, judge: Judge, ring: Ring, half: FrontHalf, ending: 
     source="Linux get_persistent_gnt and add_persistent_gnt, which complain",
     obligation="No grant is in two outstanding requests, or twice in one.",
     needs={"be_request", "be_map_data", "be_response"},
-    obeys=lambda play: [play.take(io) for io in (play.push(), play.push())],
+    obeys=lambda play: play.burst(2),
     breaks=lambda play: play.io(wire.WRITE, segments=[wire.Segment(100, 0, 7), wire.Segment(100, 0, 7)]),
 )
 def used_once(run: History, judge: Judge) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from blkproof.analysis import names, wire
 from blkproof.analysis import store as paths
 from blkproof.analysis.entities import BackHalf, FrontHalf, Ring
+from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
@@ -160,7 +161,10 @@ def _inside(run: History, judge: Judge, ring: Ring, half: BackHalf, sectors: int
     source="blkif.h struct blkif_request_indirect; Linux xen_blkbk_parse_indirect",
     obligation="An indirect request wraps a read or a write, and 512 of its segments share an indirect page, "
     "of which there are at most 8.",
-    needs={"be_request", "be_map", "be_map_ret", "be_response", "fe_queue", "fe_id", "fe_indirect_grant"},
+    needs={
+        *("be_request", "be_map_data", "be_map", "be_map_ret", "be_response"),
+        *("fe_queue", "fe_id", "fe_seg", "fe_grant", "fe_indirect_grant"),
+    },
     obeys=lambda play: play.io(wire.WRITE, nr=20),
     breaks=lambda play: play.io(wire.WRITE, nr=20, be_request={"indirect_op": wire.FLUSH}),
 )
@@ -172,11 +176,12 @@ def indirect_form(run: History, judge: Judge) -> None:
             if half is None or half.op != wire.INDIRECT:
                 continue
             wrong = _wrong_head(half)
-            if (
-                wrong is None
-                and half.response is not None
-                and judge.gap(run.guest(ring), run.begin, half.taken.tsc) is None
-            ):
+            if wrong is None and half.response is not None:
+                end = half.response.tsc
+                gap = judge.gap(BACKEND, half.taken.tsc, end) or judge.gap(run.guest(ring), run.begin, end)
+                if gap:
+                    judge.undecided(gap)
+                    continue
                 wrong = _wrong_pages(half, request.front)
             if wrong is None:
                 judge.holds()

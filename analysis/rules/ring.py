@@ -83,7 +83,7 @@ def _sizes(ring: Ring) -> list[tuple[Bound, int]]:
     obligation="No more requests are outstanding than the ring has entries, and a backend that is told of "
     "more stops.",
     needs={"be_request", "fe_queue", "fe_id"},
-    obeys=lambda play: [play.push(wire.READ) for _ in range(32)],
+    obeys=lambda play: play.burst(32),
     breaks=lambda play: play.io(wire.READ, fe_queue={"req_prod_pvt": 32, "rsp_cons": 0}),
 )
 def never_overfull(run: History, judge: Judge) -> None:
@@ -132,7 +132,7 @@ def _back_overfull(judge: Judge, halves: Sequence[BackHalf]) -> None:
     obligation="Each response advances rsp_prod by one, never past the requests taken, and indices never "
     "step back.",
     needs={"be_request", "be_discard", "be_other", "be_response", "fe_irq"},
-    obeys=lambda play: [play.io(wire.READ) for _ in range(3)],
+    obeys=lambda play: play.burst(3),
     breaks=lambda play: (play.io(wire.READ), play.io(wire.READ, be_response={"rsp_prod_pvt": 3})),
 )
 def responses_in_step(run: History, judge: Judge) -> None:

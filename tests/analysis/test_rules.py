@@ -18,6 +18,7 @@ EXPECTED = [
 def played(scene):
     play = Play()
     scene(play)
+    play.close()
     return judge(history.replay(play.table(), play.facts()))
 
 
@@ -28,7 +29,7 @@ def test_the_rules_are_all_there():
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example_that_obeys(name):
     verdict = played(RULES[name].obeys)
-    assert verdict.findings == ()
+    assert (verdict.outcome, verdict.findings, verdict.reasons) == (Outcome.PASS, (), ())
     assert verdict.rules[name].checked > 0
     assert verdict.rules[name].decided == verdict.rules[name].checked
 
@@ -48,6 +49,7 @@ def test_needs_are_needed(name):
     for missing in RULES[name].needs:
         play = Play()
         RULES[name].obeys(play)
+        play.close()
         probes = {
             "dom0": EVENTS.keys() - {missing},
             "guest1": EVENTS.keys() - {missing},

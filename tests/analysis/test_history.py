@@ -1,0 +1,46 @@
+"""No false alarm: whatever correct drivers do passes, and what was lost makes it undecided at worst."""
+
+from blkproof.analysis import history
+from blkproof.analysis.check import judge
+from blkproof.analysis.explain import explain
+from blkproof.analysis.verdict import Outcome
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.analysis.histories import lose_kind, lose_stretch, plays
+
+thorough = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def judged(play):
+    return judge(history.replay(play.table(), play.facts()))
+
+
+def stories(verdict):
+    return "\n".join(explain(finding) for finding in verdict.findings)
+
+
+@thorough
+@given(plays())
+def test_what_obeys_passes(play):
+    verdict = judged(play)
+    assert verdict.findings == (), stories(verdict)
+    assert verdict.reasons in ((), ("nothing was checked: no request was recorded",)), verdict.reasons
+    assert all(result.decided == result.checked for result in verdict.rules.values())
+
+
+@thorough
+@given(plays(), st.data())
+def test_lost_stretches_are_never_blamed(play, data):
+    for _ in range(data.draw(st.integers(1, 3))):
+        lose_stretch(data.draw, play)
+    verdict = judged(play)
+    assert verdict.outcome is not Outcome.FAIL, stories(verdict)
+
+
+@thorough
+@given(plays(), st.data())
+def test_missed_probes_are_never_blamed(play, data):
+    lose_kind(data.draw, play)
+    verdict = judged(play)
+    assert verdict.outcome is not Outcome.FAIL, stories(verdict)
