@@ -20,6 +20,8 @@ WIDE = 336.0
 WIDE_RIGHT = WIDE - 8.0
 LABEL = 26.0
 """Room that a number of three or four digits takes."""
+NAME = 44
+"""Letters that fit on a line of a chart."""
 LINES = 6
 """Lines that one chart can tell apart without colour: ``.l0`` to ``.l5`` of the style sheet."""
 
@@ -52,7 +54,7 @@ def bars(title: str, unit: str, rows: Sequence[Bar]) -> Markup:
     parts: list[str] = [svg.line((scale(mark), top), (scale(mark), foot), "grid") for mark in marks]
     for index, row in enumerate(rows):
         y = top + pitch * index
-        parts.append(svg.text(4, y + 12, row.label, "name"))
+        parts.append(svg.text(4, y + 12, shortened(row.label), "name"))
         if row.value is None:
             parts.append(svg.text(4, y + 27, "not measured", "note"))
             continue
@@ -64,6 +66,11 @@ def bars(title: str, unit: str, rows: Sequence[Bar]) -> Markup:
     parts.append(svg.text(4, foot + 13, "0", "tick", "middle"))
     parts.append(svg.text(4, foot + 29, unit, "unit"))
     return svg.picture(WIDTH, foot + 35, title, parts)
+
+
+def shortened(words: str) -> str:
+    """Cut what would run out of a chart; the page's tables have it whole."""
+    return words if len(words) <= NAME else f"{words[: NAME - 1]}…"
 
 
 def _thinned(steps: Steps, pixels: int) -> tuple[list[float], list[float]]:

@@ -132,14 +132,14 @@ class Run:
 
 
 def named(runs: Sequence[Run]) -> list[Run]:
-    """Title runs by the settings in which they differ; by scenario and number where that is not enough."""
-    keys = dict.fromkeys(key for run in runs for key in run.settings)
-    differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
-    one_scenario = len({run.scenario for run in runs}) == 1
+    """Title runs by scenario and by the settings in which its runs differ, with a number if need be."""
+    several = len({run.scenario for run in runs}) > 1
     titles = []
     for run in runs:
-        parts = [f"{key} {run.settings[key]}" for key in differing if key in run.settings]
-        titles.append(" · ".join(parts if parts and one_scenario else [run.scenario, *parts]))
+        same = [other.settings for other in runs if other.scenario == run.scenario]
+        differing = [key for key in run.settings if len({str(other.get(key)) for other in same}) > 1]
+        parts = [f"{key} {run.settings[key]}" for key in differing]
+        titles.append(" · ".join([run.scenario, *parts] if several or not parts else parts))
     seen: Counter[str] = Counter()
     numbered = []
     for run, title in zip(runs, titles, strict=True):

@@ -20,6 +20,12 @@ def test_bars_are_as_long_as_their_values_and_say_them() -> None:
     assert {"on", "off", "5", "10", "maps per request"} <= set(words(drawing))
 
 
+def test_a_long_name_stays_inside_the_chart() -> None:
+    (name, *_rest) = words(charts.bars("t", "u", [charts.Bar("x" * 500, 1)]))
+    assert len(name) == charts.NAME
+    assert name.endswith("…")
+
+
 def test_what_was_not_measured_has_no_bar() -> None:
     drawing = charts.bars("t", "u", [charts.Bar("on", None)])
     assert rects(drawing) == []

@@ -20,9 +20,10 @@ def test_runs_are_named_by_what_tells_them_apart(make_run: Callable[..., Run]) -
     ]
     assert titles(run(persistent="on")) == ["basic"]
     assert titles(run(persistent="on"), run(persistent="on")) == ["basic #1", "basic #2"]
-    assert titles(run(persistent="on"), run("cap", persistent="off")) == [
+    assert titles(run(persistent="on"), run(persistent="off"), run("cap", persistent="off", cap="3")) == [
         "basic · persistent on",
-        "cap · persistent off",
+        "basic · persistent off",
+        "cap",
     ]
     assert titles() == []
 
