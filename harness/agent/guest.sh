@@ -15,7 +15,7 @@ parameters xen_blkfront > $OUT/parameters.json
 refused > $WORK/refused 2>&1 && say "refused $(cat $WORK/refused)"
 
 events_from $KEYS
-echo 1 > $TRACING/tracing_on
+record $OUT/trace
 mark armed
 tell armed
 

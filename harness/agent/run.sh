@@ -6,7 +6,7 @@
 guest=$1 address=$2 back=$3 front=$4 stall_s=$5
 BACKEND=/sys/bus/xen-backend/devices
 echo $$ > $WORK/run.pid
-mkdir -p $OUT/dom0 $OUT/xenstore
+mkdir -p $OUT/dom0/trace $OUT/xenstore
 cat > $WORK/job.fio
 
 ended=ok
@@ -70,7 +70,7 @@ insmod $driver $back || exit 1
 parameters xen_blkback > $OUT/dom0/parameters.json
 refused && exit 2
 events_from "$keys"
-echo 1 > $TRACING/tracing_on
+record $OUT/dom0/trace
 next_event 20 armed || exit 3
 phase armed
 
@@ -84,7 +84,7 @@ progress=$!
 next_event 600 'loaded-*' stall
 kill $progress 2> /dev/null
 [ "$event" != stall ] || give_up stall
-say "fio ended with ${event#loaded-}"
+case $event in loaded-0 | stall) ;; *) echo "fio ended with status ${event#loaded-}" >&2 ;; esac
 
 phase loaded
 snapshot gnttab_attached.txt attached.txt
