@@ -149,12 +149,12 @@ def named(runs: Sequence[Run]) -> list[Run]:
 
 
 def share(decided: int, checked: int) -> str:
-    """Write a share; what is not whole is never rounded up to 100 %."""
+    """Write a share, its sign on the same line; what is not whole is never rounded up to 100 %."""
     if checked == 0:
         return "—"
     if decided == checked:
-        return "100 %"
-    return f"{min(100 * decided / checked, 99.99):.2f} %".replace(".00 %", " %")
+        return "100\u00a0%"
+    return f"{min(100 * decided / checked, 99.99):.2f}".removesuffix(".00") + "\u00a0%"
 
 
 def plural(count: int, word: str) -> str:

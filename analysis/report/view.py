@@ -271,7 +271,9 @@ def undecided(runs: Sequence[Run]) -> list[Row]:
         ended = str(run.info.get("ended", "ok"))
         reasons = list(run.verdict.reasons)
         if ended != "ok":
-            reasons.insert(0, f"the run ended by: {ended}")
+            notes = run.info.get("notes")
+            told = [str(note) for note in notes] if isinstance(notes, list) else []
+            reasons.insert(0, "; ".join([f"the run ended by: {ended}", *told]))
         rows += [{"label": run.title, "reason": reason} for reason in dict.fromkeys(reasons)]
     return rows
 

@@ -184,9 +184,9 @@ def test_losses_missing_probes_and_disagreement_are_said_first(make_run: Callabl
 def test_how_a_run_ended_is_never_mixed_up_with_a_verdict(
     make_run: Callable[..., Run], ended: str, words: str
 ) -> None:
-    text = Page(render([make_run(info={"ended": ended})])).text
+    text = Page(render([make_run(info={"ended": ended, "notes": ["no word from dom0"]})])).text
     assert words in text
-    assert f"the run ended by: {ended}" in text
+    assert f"the run ended by: {ended}; no word from dom0" in text
 
 
 def test_kvm_runs_may_be_compared(make_run: Callable[..., Run]) -> None:
