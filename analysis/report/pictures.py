@@ -64,7 +64,7 @@ def groups(runs: Sequence[Run]) -> list[Row]:
     made = [
         {
             "title": "Persistent grants held by the backend",
-            "hint": "Grants in the backend's tree over the run. They drop to none when the disk is detached.",
+            "hint": "Grants in the backend's tree over the run, against its limit, max_persistent_grants.",
             "plots": [Plot(name, _persistent(run)) for name, run, data in figures if any(data.tree.value)],
         },
         {

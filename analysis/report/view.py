@@ -326,7 +326,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     image = run.table("image")
     versions = image.get("versions")
     if isinstance(versions, Mapping):
-        yield from ((str(name), str(version)) for name, version in sorted(versions.items()))
+        first = sorted(versions, key=lambda name: (name != "xen", name != "linux", name))
+        yield from ((str(name), str(versions[name])) for name in first)
     yield "QEMU", str(run.info.get("qemu", "unknown"))
     yield "CPU model", str(run.info.get("cpu_model", "unknown"))
     yield "accelerator", run.accelerator
