@@ -18,7 +18,7 @@ def judged(capture_path: Path) -> Run:
 
     capture = Capture.open(capture_path)
     examination = examine(capture)
-    return collect(capture, examination.table, examination.verdict, str(capture_path))
+    return collect(capture, examination.history.table, examination.verdict, str(capture_path))
 
 
 def without_capture(scenario: str, settings: Mapping[str, str], reason: str, **facts: Any) -> Run:
