@@ -80,6 +80,11 @@ def test_the_process_outlives_the_thread_that_started_it(process):
     assert alive(process.pid)
 
 
+def test_ctrl_c_at_the_terminal_reaches_the_harness_only(process):
+    process.start(SLEEP, [])
+    assert os.getsid(process.pid) != os.getsid(0)
+
+
 def test_the_process_inherits_what_it_should_and_nothing_else(process):
     mine, other = os.pipe()
     process.start(["sh", "-c", f"ls -1 /proc/self/fd > {process.directory.path}/fds"], [mine])

@@ -70,6 +70,11 @@ def test_boot_save_restore_goes_through_its_states(image, accelerator, tmp_path)
     with Machine(image, accelerator) as copy:
         copy.restore(Snapshot(saved))
         assert copy.ssh.run("echo restored").text() == "restored"
+        # The server and the session that asks: what was connected while saving has hung up.
+        sessions = "ps | grep -c '[d]ropbear'"
+        copy.wait_until(
+            lambda: copy.ssh.run(sessions).text() == "2", 5, "end of old sessions", console="dom0"
+        )
     assert copy.states == [State.NEW, State.PAUSED, State.RUNNING, State.CLOSED]
     assert left_behind(copy) == []
     os.truncate(saved / "memory", 1 << 20)
@@ -84,11 +89,13 @@ def test_a_parked_machine_has_what_the_preparation_left(parked):
     assert in_guest(parked, "echo I am $(cat /sys/hypervisor/type)").text() == "I am xen"
 
 
-def test_what_one_machine_does_another_never_sees(parked, pool, tmp_path):
+def test_what_one_machine_does_another_never_sees(parked, image, accelerator):
+    told = []
     parked.ssh.check_run("echo changed > /root/note")
-    with pool.parked(PREPARATION, tmp_path / "other") as other:
+    with Pool(image, accelerator, progress=told.append).parked(PREPARATION) as other:
         assert parked.ssh.run("cat /root/note").text() == "changed"
         assert other.ssh.run("cat /root/note").text() == "left by the preparation"
+    assert told == []  # the saved machine was still good: nothing had to be made anew
 
 
 def test_bulk_data_arrives_whole(parked):
