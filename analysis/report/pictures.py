@@ -163,7 +163,7 @@ def stage_table(runs: Sequence[Run]) -> Row | None:
             "cells": [_percentiles(run.verdict.metrics.stages.get(key, ())) for key in names],
         }
         for run in runs
-        if run.verdict.metrics.stages
+        if any(run.verdict.metrics.stages.values())
     ]
     return {"names": names, "rows": rows}
 

@@ -40,7 +40,7 @@ DEEDS: Final[Mapping[RunOutcome, str]] = {
 """What a run did, for the headline."""
 
 TOLD: Final = 3
-"""Findings of one rule that are told in full."""
+"""Findings of one rule that are told in full, and rules that are told of one by one."""
 
 Row = dict[str, Any]
 
@@ -122,7 +122,7 @@ def quality(runs: Sequence[Run]) -> Row:
                 "lost": run.quality.lost,
                 "lost_words": _losses(run),
                 "armed": "—" if run.quality.armed is None else f"{run.quality.armed}",
-                "missing": ", ".join(run.quality.missing) or "none",
+                "missing": ", ".join(run.quality.missing) or ("—" if run.quality.armed is None else "none"),
                 "observed": [_counts(seen[what]) if what in seen else None for what in observed],
             }
         )
@@ -146,9 +146,15 @@ def _counts(item: Observed) -> Row:
 def _quality_sentence(runs: Sequence[Run]) -> str:
     lost = sum(run.quality.lost for run in runs)
     missing = sorted({probe for run in runs for probe in run.quality.missing})
+    blind = sum(run.quality.armed is None for run in runs)
     differ = sum(not item.agree for run in runs for item in run.verdict.metrics.observed)
     parts = [f"{plural(lost, 'record')} lost" if lost else "No record was lost"]
-    parts.append(f"missing probes: {', '.join(missing)}" if missing else "every probe was armed")
+    if missing:
+        parts.append(f"missing probes: {', '.join(missing)}")
+    elif not blind:
+        parts.append("every probe was armed")
+    if blind:
+        parts.append(f"{plural(blind, 'run')} left no trace at all")
     if any(run.verdict.metrics.observed for run in runs):
         parts.append(
             f"the observers differ in {plural(differ, 'count')}"
@@ -268,14 +274,21 @@ def undecided(runs: Sequence[Run]) -> list[Row]:
     """List why runs, as a whole, could not be decided or did not end well."""
     rows: list[Row] = []
     for run in runs:
-        ended = str(run.info.get("ended", "ok"))
-        reasons = list(run.verdict.reasons)
-        if ended != "ok":
-            notes = run.info.get("notes")
-            told = [str(note) for note in notes] if isinstance(notes, list) else []
-            reasons.insert(0, "; ".join([f"the run ended by: {ended}", *told]))
+        reasons = [*_ending(run), *run.verdict.reasons]
+        by_rule = [reason for reason in reasons if reason.partition(" decided ")[0] in run.verdict.rules]
+        if len(by_rule) > TOLD:
+            few = f"{len(by_rule)} rules could not decide all: see the table of rules in the report"
+            reasons = [*(reason for reason in reasons if reason not in by_rule), few]
         rows += [{"label": run.title, "reason": reason} for reason in dict.fromkeys(reasons)]
     return rows
+
+
+def _ending(run: Run) -> list[str]:
+    """Tell how a run ended that did not end well, with what the harness noted of it."""
+    ended = str(run.info.get("ended", "ok"))
+    notes = run.info.get("notes")
+    told = [str(note) for note in notes] if isinstance(notes, list) else []
+    return [] if ended == "ok" else ["; ".join([f"the run ended by: {ended}", *told])]
 
 
 def rules(runs: Sequence[Run]) -> list[Row]:

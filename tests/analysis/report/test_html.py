@@ -224,3 +224,21 @@ def test_the_same_finding_in_many_runs_does_not_bury_the_page(broken_run: Run) -
     assert page.count("<article") == 10
     assert page.count("<b>However</b>") == 3
     assert len(render([broken_run] * 100)) < 12 * len(render([broken_run] * 5))
+
+
+def test_a_run_without_a_trace_claims_nothing_about_its_probes(make_run: Callable[..., Run]) -> None:
+    text = Page(render([make_run(), make_run(quality=Quality())])).text
+    assert "No record was lost; 1 run left no trace at all" in text
+    assert "every probe was armed" not in text
+
+
+def test_many_undecided_rules_are_summed_up(make_run: Callable[..., Run]) -> None:
+    reasons = ("dom0 said nothing", *(f"{rule} decided 0 of 0: no probe" for rule in ("R9", "R21", "R52")))
+    few = Page(render([make_run(reasons=reasons)])).text
+    assert "R21 decided 0 of 0: no probe" in few
+    run = make_run(reasons=(*reasons, "R30 decided 0 of 0: no probe"))
+    rules = {**run.verdict.rules, "R30": run.verdict.rules["R9"]}
+    many = Page(render([replace(run, verdict=replace(run.verdict, rules=rules))])).text
+    assert "4 rules could not decide all" in many
+    assert "R21 decided" not in many
+    assert "dom0 said nothing" in many
