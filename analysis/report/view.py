@@ -307,7 +307,7 @@ def rules(runs: Sequence[Run]) -> list[Row]:
                 "checked": f"{checked:,}",
                 "decided": f"{decided:,}",
                 "share": share(decided, checked),
-                "short": decided < checked or checked == 0,
+                "short": decided < checked,
                 "reasons": list(dict.fromkeys(reason for item in results for reason in item.reasons)),
                 "findings": found,
                 "strip": _strip(decided / checked if checked else 0.0),
