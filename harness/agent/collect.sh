@@ -2,7 +2,7 @@
 
 # stop_recording: ends dom0's and Xen's traces.
 stop_recording() {
-    echo 0 > $TRACING/tracing_on
+    stop $OUT/dom0/trace
     read -r xentrace < $WORK/xentrace.pid
     kill "$xentrace"
 }

@@ -34,6 +34,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     usleep 50000
 done
 mark disarm
+stop $OUT/trace
 kill "$watcher"
 drain $OUT/trace
 echo "blkproof-tar"

@@ -30,20 +30,27 @@ parameters() {
     printf '}}\n'
 }
 
-# record DIRECTORY: from here on the trace records.  Hits that probes missed until now don't matter,
-# so their count is kept as the zero of the final one.
+# record DIRECTORY, stop DIRECTORY: the trace records from here on, and no more.  Hits that probes miss
+# before and after don't matter, so their count is kept at both ends.
 record() {
+    mkdir -p "$1"
     cp $TRACING/kprobe_profile "$1/kprobe_profile.armed"
     echo 1 > $TRACING/tracing_on
 }
+stop() {
+    echo 0 > $TRACING/tracing_on
+    cp $TRACING/kprobe_profile "$1"
+}
 
 # events_from PATH: opens descriptor 3, where each key that appears below PATH becomes a line.
+# Returns when no later key can be missed, which the first line tells: it is PATH itself.
 events_from() {
     rm -f $WORK/events
     mkfifo $WORK/events
     xenstore-watch "$1" > $WORK/events &
     watcher=$!
     exec 3< $WORK/events
+    next_event 60 "${1##*/}"
 }
 
 # next_event SECONDS PATTERN [PATTERN]: waits for a key that fits one; leaves its name in $event.
@@ -60,10 +67,9 @@ refused() {
     dmesg | grep -F 'Failed to re-register probe' >&2
 }
 
-# drain DIRECTORY: stops the trace and takes its pages, the last and partly filled one of each CPU too.
+# drain DIRECTORY: takes the pages of a stopped trace, the last and partly filled one of each CPU too.
 # Reading pages waits for more when none are left, so a reader is ended once the kernel has none.
 drain() {
-    echo 0 > $TRACING/tracing_on
     mkdir -p "$1/stats"
     readers=
     for cpu in $TRACING/per_cpu/cpu*; do
@@ -72,7 +78,7 @@ drain() {
         dd bs=4096 if="$cpu/trace_pipe_raw" of="$1/$name.raw" 2> /dev/null &
         readers="$readers $!"
     done
-    cp $TRACING/kprobe_profile $TRACING/saved_cmdlines $TRACING/trace_clock "$1"
+    cp $TRACING/saved_cmdlines $TRACING/trace_clock "$1"
     cp -r $WORK/constant/. "$1"
     until drained; do usleep 10000; done
     kill $readers

@@ -61,6 +61,7 @@ log_begin=$(wc -c < /var/log/xenstored-trace.log)
 echo "$domid $log_begin" > $WORK/run.facts
 
 phase drivers
+events_from "$keys"
 serve_driver
 orders | nc "$address" 4000 | listen &
 listener=$!
@@ -69,9 +70,8 @@ driver=/lib/blkproof/xen-blkback.ko
 insmod $driver $back || exit 1
 parameters xen_blkback > $OUT/dom0/parameters.json
 refused && exit 2
-events_from "$keys"
 record $OUT/dom0/trace
-next_event 20 armed || exit 3
+next_event 60 armed || { echo "the guest did not arm its probes" >&2; exit 3; }
 phase armed
 
 phase attach
