@@ -105,12 +105,11 @@ class Tree:
             self._begin, self._doubt, self._surplus = event.tsc, 0, 0
         surplus = len(self._entries) - size
         if surplus == self._surplus:
-            if surplus == 0:
-                self._suspects.clear()
-        elif surplus == len(self._suspects) + self._surplus:
+            self._suspects.clear()
+        elif self._surplus == 0 and surplus == len(self._suspects):
             for gref in tuple(self._suspects):
                 self.remove(event, gref)
-        elif not 0 < surplus - self._surplus < len(self._suspects):
+        elif self._surplus or not 0 < surplus < len(self._suspects):
             # Something happened that the events don't tell: from here on nothing old is certain.
             self.drift = self.drift or event
             self._doubt = event.tsc + 1

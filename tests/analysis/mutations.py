@@ -1,0 +1,164 @@
+"""Single changes to a recorded history, each of which one rule has to find.
+
+A mutation takes rows ``(event, tsc, fields)``, as literal tables have them, and changes them in place.  The
+mode says in which histories its victim occurs: with persistent grants (``kept``) or without (``ended``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from blkproof.analysis import wire
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    mode: str
+    rule: str
+    change: Callable[[list], None]
+
+
+def always(_fields):
+    return True
+
+
+def rows(history, event, where=always):
+    return [number for number, row in enumerate(history) if row[0] == event and where(row[2])]
+
+
+def middle(history, event, where=always):
+    """Pick one row away from both ends, where a lone difference must not hide."""
+    found = rows(history, event, where)
+    return found[len(found) // 2]
+
+
+def put(event, where=always, **changed):
+    def change(history):
+        history[middle(history, event, where)][2].update(changed)
+
+    return change
+
+
+def drop(event, where=always):
+    def change(history):
+        del history[middle(history, event, where)]
+
+    return change
+
+
+def again(event):
+    def change(history):
+        number = middle(history, event)
+        name, tsc, fields = history[number]
+        history.insert(number + 1, (name, tsc + 1, dict(fields)))
+
+    return change
+
+
+def words(event, where, index, change_word):
+    def change(history):
+        fields = history[middle(history, event, where)][2]
+        name = "seg" if event == "be_request" else "ops"
+        array = list(fields[name])
+        array[index] = change_word(array[index])
+        fields[name] = tuple(array)
+
+    return change
+
+
+def before_unmap(history):
+    """Write a response before the unmap that goes with it."""
+    for number in rows(history, "be_response"):
+        unmaps = [n for n in range(number - 1, max(number - 9, 0), -1) if history[n][0] == "gt_unmap"]
+        if unmaps and history[unmaps[0]][2]["n"]:
+            name, _, fields = history.pop(number)
+            history.insert(unmaps[0], (name, history[unmaps[0]][1] - 1, fields))
+            return
+    raise AssertionError("no response follows an unmap")
+
+
+def same_gref(history):
+    number = middle(history, "be_request", lambda f: f["op"] != wire.INDIRECT and f["nr"] >= 2)
+    segments = list(history[number][2]["seg"])
+    segments[1] = segments[0]
+    history[number][2]["seg"] = tuple(segments)
+
+
+def stuck_producer(history):
+    for number in rows(history, "be_response")[3:]:
+        history[number][2]["rsp_prod_pvt"] = 3
+
+
+def never_ended(history):
+    gref = history[middle(history, "gt_end")][2]["ref"]
+    ends = {"gt_end", "gt_put_free"}
+    history[:] = [row for row in history if row[0] not in ends or row[2]["ref"] != gref]
+
+
+def always_missing(history):
+    """Let a look-up that hits miss."""
+    put("be_get_ret", lambda f: f["pgnt"], pgnt=0)(history)
+
+
+def direct(op, least=1):
+    return lambda f: f["op"] == op and f["nr"] >= least
+
+
+def indirect(f):
+    return f["op"] == wire.INDIRECT
+
+
+MUTATIONS = [
+    Mutation("response lost", "kept", "R21", drop("be_response")),
+    Mutation("response twice", "kept", "R21", again("be_response")),
+    Mutation("response to another id", "ended", "R21", put("be_response", id=31)),
+    Mutation("another id on the ring", "ended", "R21", put("be_request", id=31)),
+    Mutation("operation 6 in a response", "kept", "R22", put("be_response", op=wire.INDIRECT)),
+    Mutation("status -2 of a read", "kept", "R22", put("be_response", lambda f: f["op"] == 0, status=-2)),
+    Mutation("status 1", "ended", "R22", put("be_response", status=1)),
+    Mutation("no segments", "kept", "R29", put("be_request", direct(wire.WRITE), nr=0)),
+    Mutation("12 direct segments", "ended", "R29", put("be_request", direct(wire.READ), nr=12)),
+    Mutation("last_sect 8", "kept", "R30", words("be_request", direct(wire.WRITE), 0, lambda w: w | 8 << 40)),
+    Mutation("one segment fewer", "kept", "R31", put("be_request", direct(wire.WRITE, 2), nr=1)),
+    Mutation("another sector", "ended", "R31", put("be_request", direct(wire.READ), sector=7)),
+    Mutation("indirect flush", "ended", "R32", put("be_request", indirect, indirect_op=wire.FLUSH)),
+    Mutation("another indirect page", "kept", "R32", put("be_request", indirect, indirect_gref=(9999,))),
+    Mutation("too many indirect", "kept", "R12", put("be_request", indirect, indirect_nr=257)),
+    Mutation("ring of 64", "kept", "R18", put("be_request", nr_ents=64)),
+    Mutation("overfull ring", "kept", "R19", put("fe_queue", lambda f: f["rsp_cons"] == 0, req_prod_pvt=32)),
+    Mutation("producer jumps", "ended", "R20", put("be_response", rsp_prod_pvt=2**20)),
+    Mutation("producer stuck", "ended", "R20", stuck_producer),
+    Mutation("rsp_prod beyond the ring", "kept", "R20", put("fe_irq", s_rsp_prod=2**20)),
+    Mutation("granted read-only", "kept", "R39", put("gt_grant", lambda f: f["source"] == "guest1", ro=1)),
+    Mutation("kept read-only", "kept", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w | 4)),
+    Mutation("read-only for a read", "ended", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w ^ 4)),
+    Mutation("answered before the unmap", "ended", "R41", before_unmap),
+    Mutation("unmap forgotten", "ended", "R41", drop("gt_unmap", lambda f: f["n"])),
+    Mutation("frontend finds it mapped", "ended", "R41", put("gt_try_end_ret", ok=0)),
+    Mutation("look-up misses", "kept", "R42", always_missing),
+    Mutation(
+        "found under another handle", "kept", "R42", put("be_get_ret", lambda f: f["pgnt"], handle=7777)
+    ),
+    Mutation("never put back", "kept", "R43", drop("be_put")),
+    Mutation("put back twice", "kept", "R43", put("be_put", active=0)),
+    Mutation("in use at the end", "kept", "R43", put("be_free_persistent", in_use=1)),
+    Mutation("tree over its limit", "kept", "R44", put("be_map", pgc=9999)),
+    Mutation("grant twice", "kept", "R47", same_gref),
+    Mutation(
+        "unmap refused", "ended", "R52", words("gt_unmap", lambda f: f["n"], 2, lambda w: w | 0xFFFD << 32)
+    ),
+    Mutation("left mapped", "kept", "R53", drop("gt_unmap", lambda f: f["n"])),
+    Mutation("left granted", "kept", "R53", never_ended),
+    Mutation(
+        "advertises what was not set",
+        "ended",
+        "R10",
+        put("xs_write", lambda f: f["node"] == "feature-persistent" and f["value"] == "0", value="1"),
+    ),
+    Mutation(
+        "keeps what was not offered",
+        "kept",
+        "R9",
+        put("xs_write", lambda f: f["node"] == "feature-persistent", value="0"),
+    ),
+]
