@@ -71,7 +71,8 @@ def require(
 class Machine:
     """A QEMU with Xen, dom0 and guests in memory only; use it as a context manager.
 
-    `rescue` is a directory that gets the evidence if the machine is lost.
+    `rescue` is a directory that gets the evidence if the machine is lost, and the consoles if anything
+    else fails.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.rescue is not None and isinstance(error, HarnessError) and self.supervisor.loss is None:
+            self.copy_logs(self.rescue)  # something did not come, and the consoles may tell why
         self.close()
 
     @property

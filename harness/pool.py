@@ -67,7 +67,7 @@ class Pool:
 
         `rescue` is the directory for the evidence if the machine is lost.
         """
-        with self._start(self._ready_state, rescue) as machine:
+        with self._start(lambda: self._ready_state(rescue), rescue) as machine:
             yield machine
 
     @contextmanager
@@ -101,10 +101,10 @@ class Pool:
         os.utime(snapshot.directory)  # for the pruning: this one is in use
         return machine
 
-    def _ready_state(self) -> Snapshot:
+    def _ready_state(self, rescue: Path | None) -> Snapshot:
         def make(work: Path) -> None:
             self._progress(f"booting {self.image.name} under {self.accelerator.name} (once)")
-            with Machine(self.image, self.accelerator, self.shape) as machine:
+            with Machine(self.image, self.accelerator, self.shape, rescue) as machine:
                 machine.boot()
                 machine.wait_ready()
                 machine.save(work)
@@ -113,7 +113,7 @@ class Pool:
 
     def _parked_state(self, preparation: Preparation, rescue: Path | None) -> Snapshot:
         def make(work: Path) -> None:
-            machine = self._start(self._ready_state, rescue, to_save_again=True)
+            machine = self._start(lambda: self._ready_state(rescue), rescue, to_save_again=True)
             self._progress("preparing dom0 and guest (once)")
             with machine:
                 preparation.run(machine)

@@ -15,6 +15,8 @@ from blkproof.harness.private import PrivateDirectory
 _WARDEN = Path(__file__).parent / "warden.py"
 _CANNOT_EXECUTE = 127  # as warden.py has it
 _END_LIMIT_S = 20.0
+# With -no-reboot QEMU exits with status 0 when Xen, or a triple fault, resets the machine.
+SELF_ENDED = "the machine reset or switched itself off"
 
 
 class QemuProcess:
@@ -99,4 +101,4 @@ def _describe(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code == _CANNOT_EXECUTE:
         return "QEMU could not be executed"
-    return f"QEMU exited with status {code}"
+    return f"QEMU exited with status {code}" if code else SELF_ENDED

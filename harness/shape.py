@@ -110,6 +110,7 @@ def control(qmp_fd: int) -> list[str]:
     return [
         *("-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"),
         *("-sandbox", _SANDBOX, "-no-user-config"),
+        "-no-reboot",  # a machine that resets itself ends, and does not boot unseen a second time
     ]
 
 

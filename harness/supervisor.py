@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from blkproof.harness.consoles import Console, Sign, diagnose
 from blkproof.harness.errors import HarnessError, Loss, MachineLost, tail
+from blkproof.harness.process import SELF_ENDED
 
 TICK_S = 0.05
 # A crash prints for a while after its first line; its evidence is complete once all is quiet.
@@ -120,7 +121,8 @@ class Supervisor:
         if signs:
             return self._lost_by(signs[0])
         if ended is not None:
-            return self._lost(Loss.QEMU_DIED, ended, "")
+            kind = Loss.XEN_PANIC if ended == SELF_ENDED else Loss.QEMU_DIED
+            return self._lost(kind, ended, self._consoles["xen"].text())
         with self._lock:
             watch = self._watch
             if watch is not None and time.monotonic() - watch.moved_at > watch.stall_s:

@@ -1,5 +1,6 @@
 """What a machine does before and without a boot; the live tests have the rest."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 from blkproof.harness import machine as module
 from blkproof.harness import shape as options
-from blkproof.harness.errors import HostError, MachineLost, QemuError, SnapshotError, WrongStateError
+from blkproof.harness.errors import (
+    HostError,
+    MachineLost,
+    QemuError,
+    SnapshotError,
+    WaitError,
+    WrongStateError,
+)
 from blkproof.harness.host import Accelerator
 from blkproof.harness.machine import Machine, State
 from blkproof.harness.snapshot import Snapshot
@@ -105,6 +113,17 @@ def test_logs_are_copied_even_if_nobody_spoke(machine, tmp_path):
     machine.copy_logs(tmp_path / "run" / "consoles")
     copied = {path.name: path.read_text() for path in (tmp_path / "run" / "consoles").iterdir()}
     assert copied == {"xen.log": "(XEN) hello\n", "dom0.log": "", "guest1.log": "", "qemu.log": ""}
+
+
+@pytest.mark.parametrize("error", [WaitError("dom0", 1.0), None], ids=["a wait in vain", "no error"])
+def test_consoles_are_kept_when_something_failed(image, tmp_path, error):
+    rescue = tmp_path / "rescue"
+    with contextlib.suppress(WaitError), Machine(image, TCG, rescue=rescue) as machine:
+        machine.consoles["dom0"].path.write_text("last words\n")
+        if error:
+            raise error
+    assert rescue.exists() == bool(error)
+    assert not error or (rescue / "dom0.log").read_text() == "last words\n"
 
 
 def test_time_limits_are_stretched_for_a_slow_accelerator(image):

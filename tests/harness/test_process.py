@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from blkproof.harness.private import PrivateDirectory
-from blkproof.harness.process import QemuProcess
+from blkproof.harness.process import SELF_ENDED, QemuProcess
 from blkproof.harness.waiting import wait_until
 
 SLEEP = ["sleep", "1000"]
@@ -45,6 +45,7 @@ def test_close_kills_and_removes(process, tmp_path):
 @pytest.mark.parametrize(
     ("command", "told"),
     [
+        (["true"], SELF_ENDED),
         (["sh", "-c", "exit 3"], "QEMU exited with status 3"),
         (["sh", "-c", "kill -SEGV $$"], "QEMU was ended by SIGSEGV"),
         (["/nonexistent/qemu"], "QEMU could not be executed"),
@@ -102,7 +103,7 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path, how):
     script = (
         "import sys, tempfile, time\n"
         "from blkproof.harness.private import PrivateDirectory\n"
-        "from blkproof.harness.process import QemuProcess\n"
+        "from blkproof.harness.process import SELF_ENDED, QemuProcess\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
         "process = QemuProcess(PrivateDirectory.create())\n"
         "process.start(['sleep', '1000'], [])\n"

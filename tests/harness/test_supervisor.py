@@ -2,6 +2,7 @@ import pytest
 from blkproof.harness import supervisor as module
 from blkproof.harness.consoles import Console
 from blkproof.harness.errors import Loss, MachineLost
+from blkproof.harness.process import SELF_ENDED
 from blkproof.harness.supervisor import Supervisor
 from blkproof.harness.waiting import wait_until
 
@@ -61,6 +62,11 @@ def test_the_end_of_qemu_is_a_loss(machine):
     machine.qemu_end = "QEMU was ended by SIGKILL"
     loss = machine.wait_for_loss()
     assert (loss.kind, loss.sign) == (Loss.QEMU_DIED, "QEMU was ended by SIGKILL")
+
+
+def test_a_machine_that_resets_itself_was_crashed_by_xen(machine):
+    machine.qemu_end = SELF_ENDED
+    assert machine.wait_for_loss().kind is Loss.XEN_PANIC
 
 
 def test_last_words_count_more_than_the_end_of_qemu(machine):

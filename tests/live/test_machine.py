@@ -12,6 +12,7 @@ import pytest
 from blkproof.harness.errors import Loss, MachineLost, SnapshotError
 from blkproof.harness.machine import Machine, State
 from blkproof.harness.pool import Pool, Preparation
+from blkproof.harness.process import SELF_ENDED
 from blkproof.harness.snapshot import Snapshot
 from blkproof.harness.waiting import wait_until
 
@@ -150,9 +151,16 @@ def test_a_crash_is_told_apart_and_its_evidence_saved(parked, tmp_path, kind):
         assert parked.supervisor.loss is caught.value
 
 
+def test_a_machine_that_resets_itself_is_not_booted_again(parked):
+    with pytest.raises(MachineLost) as caught:
+        parked.ssh.run("xl debug-keys R")
+        parked.wait_until(lambda: None, 5, "the reset", console="xen")
+    assert (caught.value.kind, caught.value.sign) == (Loss.XEN_PANIC, SELF_ENDED)
+
+
 def test_a_guest_that_stands_still_is_a_stall_and_dom0_can_be_asked(parked, tmp_path):
+    parked.ssh.check_run("xl pause guest1")
     with pytest.raises(MachineLost) as caught, parked.supervisor.expect_progress("guest", stall_s=0.5):
-        parked.ssh.check_run("xl pause guest1")
         parked.supervisor.beat("paused")
         parked.wait_until(lambda: None, 20, "nothing", console="guest1")
     assert caught.value.kind is Loss.STALL
