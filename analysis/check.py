@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from blkproof.analysis import crosscheck, measure
+from blkproof.analysis import crosscheck, measure, observers
 from blkproof.analysis.facts import BACKEND, Facts
 from blkproof.analysis.history import History, replay
 from blkproof.analysis.judge import Judge
-from blkproof.analysis.losses import words
+from blkproof.analysis.losses import Losses, words
 from blkproof.analysis.registry import RULES, Rule
 from blkproof.analysis.verdict import FAILING, Finding, Outcome, RuleResult, Verdict
 from blkproof.traces.capture import Capture
@@ -38,10 +38,12 @@ def examine(capture: Capture) -> Examination:
 
 def judge(history: History) -> Verdict:
     """Let every rule judge ``history`` and draw them together; worst wins."""
+    history = observers.acquit(history)
+    losses = Losses(history.lost)
     findings: list[Finding] = []
     results: dict[str, RuleResult] = {}
     for rule in RULES.values():
-        result, found = _apply(rule, history)
+        result, found = _apply(rule, history, losses)
         results[rule.id] = result
         findings += found
     metrics = measure.measure(history)
@@ -55,11 +57,11 @@ def judge(history: History) -> Verdict:
     return Verdict(outcome, tuple(findings), results, metrics.requests, metrics, reasons)
 
 
-def _apply(rule: Rule, history: History) -> tuple[RuleResult, tuple[Finding, ...]]:
+def _apply(rule: Rule, history: History, losses: Losses) -> tuple[RuleResult, tuple[Finding, ...]]:
     """Let one rule judge; a rule that can't see what it needs, or crashes, decides nothing."""
     if blind := _blind(rule, history):
         return RuleResult(rule.id, 0, 0, (blind,)), ()
-    judge = Judge(rule, history.losses)
+    judge = Judge(rule, losses)
     try:  # whatever a rule does wrong must not pass for a verdict
         rule.check(history, judge)
     except Exception as error:
@@ -75,7 +77,7 @@ def _lost(rule: Rule, history: History) -> tuple[str, ...]:
     needs_front = bool(origins & {"frontend", "either"})
     return tuple(
         words(window)
-        for window in history.table.losses
+        for window in history.lost
         if (needs_back if window.source == BACKEND else needs_front and window.source in history.facts.domids)
         and (window.event is None or window.event in rule.needs)
         and window.begin_tsc <= history.end

@@ -63,9 +63,9 @@ def _ended(run: History) -> list[str]:
 
 
 def _observers(run: History, metrics: Metrics) -> list[str]:
-    if run.table.losses:
+    if run.lost:
         # Lost records explain any difference; what the drivers' kernels lost the rules tell.
-        return [words(window) for window in run.table.losses if window.source == "xen"]
+        return [words(window) for window in run.lost if window.source == "xen"]
     return [
         f"the observers disagree on {o.what}: frontend {o.frontend}, backend {o.backend}, Xen {o.xen}"
         for o in metrics.observed

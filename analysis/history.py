@@ -28,6 +28,7 @@ from blkproof.analysis.frontend import FrontReplay
 from blkproof.analysis.losses import Losses
 from blkproof.analysis.store import Store
 from blkproof.traces.events import Event
+from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
 
 _CLOSED: Final = 6
@@ -42,12 +43,13 @@ class History:
 
     ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` count those of
     all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks between which
-    events were recorded, ``load`` those between which the guest's load ran, if it marked them.
+    events were recorded, ``load`` those between which the guest's load ran, and ``rest`` those
+    after it and before the detaching, if they were marked.  ``lost`` are the losses that count.
     """
 
     table: EventTable
     facts: Facts
-    losses: Losses
+    lost: tuple[LossWindow, ...]
     store: Store
     rings: tuple[Ring, ...]
     mappings: tuple[Mapping, ...]
@@ -60,6 +62,7 @@ class History:
     begin: int
     end: int
     load: tuple[int, int] | None
+    rest: tuple[int, int] | None
 
     def guest(self, ring: Ring) -> str:
         """Return the name of the source that is the frontend of ``ring``."""
@@ -107,7 +110,7 @@ def replay(table: EventTable, facts: Facts) -> History:
     return History(
         table=table,
         facts=facts,
-        losses=losses,
+        lost=table.losses,
         store=store,
         rings=_join(backend.rings, frontend.rings, _Scene(table, facts, losses, store)),
         mappings=tuple(backend.mappings),
@@ -119,15 +122,14 @@ def replay(table: EventTable, facts: Facts) -> History:
         switches=tuple(switches),
         begin=int(table.tsc[0]) if len(table) else 0,
         end=int(table.tsc[-1]) if len(table) else 0,
-        load=_load(marks),
+        load=_between((mark for mark in marks if mark.source != BACKEND), "load", "loaded"),
+        rest=_between((mark for mark in marks if mark.source == BACKEND), "loaded", "detach"),
     )
 
 
-def _load(marks: Iterable[Event]) -> tuple[int, int] | None:
-    times = {
-        event.text.removeprefix("blkproof:").strip(): event.tsc for event in marks if event.source != BACKEND
-    }
-    return (times["load"], times["loaded"]) if times.keys() >= {"load", "loaded"} else None
+def _between(marks: Iterable[Event], first: str, last: str) -> tuple[int, int] | None:
+    times = {event.text.removeprefix("blkproof:").strip(): event.tsc for event in marks}
+    return (times[first], times[last]) if times.keys() >= {first, last} else None
 
 
 @dataclass(frozen=True, slots=True)

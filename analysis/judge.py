@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -38,9 +38,13 @@ class Judge:
         self._checked += count
         self._reasons[reason] += count
 
-    def gap(self, source: str, begin: int, end: int) -> str | None:
-        """Return why events of ``source`` that this rule needs may be missing in a stretch of ticks."""
-        window = self._losses.between(source, begin, end, self.rule.needs)
+    def gap(self, source: str, begin: int, end: int, kinds: Collection[str] | None = None) -> str | None:
+        """Return why events of ``source`` may be missing in a stretch of ticks, or None.
+
+        Those that count are what the rule needs, or only ``kinds`` of them.
+        """
+        needed = self.rule.needs if kinds is None else frozenset(kinds)
+        window = self._losses.between(source, begin, end, needed)
         return words(window) if window is not None else None
 
     def breaks(

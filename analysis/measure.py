@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-import numpy as np
-from blkproof.analysis import wire
-from blkproof.analysis.entities import BackHalf, Request, Ring
-from blkproof.analysis.facts import BACKEND
+from blkproof.analysis import observers, wire
+from blkproof.analysis.entities import Request, Ring
 from blkproof.analysis.history import History
-from blkproof.analysis.metrics import STAGES, Metrics, Observed, Steps
+from blkproof.analysis.metrics import STAGES, Metrics, Steps
 
 
 def measure(run: History) -> Metrics:
@@ -45,7 +43,7 @@ def measure(run: History) -> Metrics:
         stages=_stages(run.rings),
         tree=tree,
         outstanding=outstanding,
-        observed=_observed(run, halves),
+        observed=observers.observed(run),
     )
 
 
@@ -119,43 +117,3 @@ def _moments(request: Request) -> tuple[int, ...] | None:
         return None
     ended = back.io_ends[-1].tsc
     return front.queue.tsc, back.taken.tsc, mapped.tsc, ended, back.response.tsc, front.completion.tsc
-
-
-def _observed(run: History, halves: list[BackHalf]) -> tuple[Observed, ...]:
-    """Return what several observers counted: the frontend's kernel, the backend's, and Xen."""
-    armed = run.table.probes
-    in_front = any(source in run.facts.domids for source in armed)
-    in_back = BACKEND in armed
-    fronts = [half for ring in run.rings if ring.front for half in ring.front.halves]
-    answers = sum(len(ring.back.responses) for ring in run.rings if ring.back)
-    taken = sum(half.completion is not None or half.recycled is not None for half in fronts)
-    return (
-        Observed("requests", len(fronts) if in_front else None, len(halves) if in_back else None),
-        Observed("responses", taken if in_front else None, answers if in_back else None),
-        *(_grant_counts(run) if in_back and "xen" in armed else ()),
-    )
-
-
-def _grant_counts(run: History) -> tuple[Observed, Observed]:
-    """Return how many grants of the guests the backend's kernel and Xen saw mapped and unmapped.
-
-    The pages of a ring are mapped by a hypercall of their own, which no probe sees: they are counted by the
-    frontend's keys in xenstore, and as unmapped when the backend closed the device.
-    """
-    domids = set(run.facts.domids.values())
-    seen = {name: _xen_count(run, name, domids) for name in ("xen_map", "xen_unmap")}
-    devices = {ring.device for ring in run.rings}
-    connected = sum(len(run.store.ring_pages(device)) for device in devices)
-    closed = sum(len(run.store.ring_pages(d)) for d in devices if run.closed(d, 0))
-    maps = sum(run.mapped_of[domid] for domid in domids if domid in run.mapped_of)
-    unmaps = sum(run.unmapped_of[domid] for domid in domids if domid in run.unmapped_of)
-    return (
-        Observed("grants mapped", backend=maps + connected, xen=seen["xen_map"]),
-        Observed("grants unmapped", backend=unmaps + closed, xen=seen["xen_unmap"]),
-    )
-
-
-def _xen_count(run: History, name: str, domids: set[int]) -> int:
-    if not run.table.count(name):
-        return 0
-    return int(np.isin(run.table.payload[name]["dom"], sorted(domids)).sum())

@@ -13,6 +13,9 @@ from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import offers, unknown_offers, unseen
 from blkproof.analysis.verdict import Bound
 
+_WHOSE = {"be_request", "be_map_data", "be_map", "be_map_ret", "be_response"}
+"""Events that tell for which pages of which request a grant is mapped."""
+
 
 @rule(
     id="R39",
@@ -53,7 +56,7 @@ def granted_writable(run: History, judge: Judge) -> None:
     source="blkif.h note 8; Linux xen_blkbk_map",
     obligation="Persistent grants are mapped writable; without them, pages that the backend only reads are "
     "mapped read-only and all others writable.",
-    needs={"be_request", "be_map_data", "be_map", "be_map_ret", "be_response", "gt_map", "xs_write"},
+    needs={*_WHOSE, "gt_map", "xs_write"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ), play.io(wire.WRITE, nr=20)),
     breaks=lambda play: play.set(map_flags=wire.HOST_MAP | wire.READ_ONLY).io(wire.WRITE),
 )
@@ -74,7 +77,7 @@ def _flags_of_call(run: History, judge: Judge, ring: Ring, half: BackHalf, call:
     for mapping in call.mappings:
         if mapping.op.flags == due:
             judge.holds()
-        elif gap := judge.gap(BACKEND, half.taken.tsc, mapping.event.tsc):
+        elif gap := judge.gap(BACKEND, half.taken.tsc, mapping.event.tsc, _WHOSE):
             judge.undecided(gap)
         else:
             _wrong_flags(offers(run, ring), judge, ring, mapping, due)

@@ -1,0 +1,115 @@
+"""Three observers that share no code count the same things: the frontend's kernel, the backend's, and Xen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from blkproof.analysis.entities import Device, Mapping
+from blkproof.analysis.facts import BACKEND
+from blkproof.analysis.history import History
+from blkproof.analysis.metrics import Observed
+
+
+def observed(run: History) -> tuple[Observed, ...]:
+    """Return what could be counted by more than one observer."""
+    armed = run.table.probes
+    counts = [*_requests(run)]
+    if BACKEND in armed and "xen" in armed:
+        counts += _grants(run)
+    if BACKEND in armed and run.facts.attached is not None and run.rest is not None:
+        counts += _at_rest(run, run.rest)
+    return tuple(counts)
+
+
+def acquit(run: History) -> History:
+    """Take back the losses of map and unmap events that Xen, who saw all of them, does not miss.
+
+    A probe that could not run counts its misses, not whose they were: the network backend of the same
+    kernel maps grants too.  When Xen recorded as many maps of the guests' grants as the events tell, none
+    of theirs is missing.
+    """
+    if any(window.source == "xen" for window in run.lost) or not {BACKEND, "xen"} <= run.table.probes.keys():
+        return run
+    mapped, unmapped = _grants(run)
+    sound = ({"gt_map"} if mapped.agree else set()) | (
+        {"gt_unmap", "gt_unmap_many"} if unmapped.agree else set()
+    )
+    lost = tuple(window for window in run.lost if window.source != BACKEND or window.event not in sound)
+    return replace(run, lost=lost)
+
+
+def _requests(run: History) -> tuple[Observed, Observed]:
+    in_front = any(source in run.facts.domids for source in run.table.probes)
+    in_back = BACKEND in run.table.probes
+    fronts = [half for ring in run.rings if ring.front for half in ring.front.halves]
+    backs = sum(len(ring.back.halves) for ring in run.rings if ring.back)
+    answers = sum(len(ring.back.responses) for ring in run.rings if ring.back)
+    taken = sum(half.completion is not None or half.recycled is not None for half in fronts)
+    return (
+        Observed("requests", len(fronts) if in_front else None, backs if in_back else None),
+        Observed("responses", taken if in_front else None, answers if in_back else None),
+    )
+
+
+def _grants(run: History) -> tuple[Observed, Observed]:
+    """Count the grants of the guests that were mapped and unmapped, by any driver.
+
+    The pages of a ring are mapped by a hypercall of their own, which no probe sees: they are counted by the
+    frontend's keys in xenstore, and as unmapped when the backend closed the device.
+    """
+    domids = set(run.facts.domids.values())
+    devices = {ring.device for ring in run.rings}
+    connected = sum(len(run.store.ring_pages(device)) for device in devices)
+    closed = sum(len(run.store.ring_pages(device)) for device in devices if run.closed(device, 0))
+    maps = sum(count for domid, count in run.mapped_of.items() if domid in domids)
+    unmaps = sum(count for domid, count in run.unmapped_of.items() if domid in domids)
+    return (
+        Observed("grants mapped", backend=maps + connected, xen=_recorded(run, "xen_map", domids)),
+        Observed("grants unmapped", backend=unmaps + closed, xen=_recorded(run, "xen_unmap", domids)),
+    )
+
+
+def _recorded(run: History, name: str, domids: set[int]) -> int:
+    if not run.table.count(name):
+        return 0
+    return int(np.isin(run.table.payload[name]["dom"], sorted(domids)).sum())
+
+
+def _at_rest(run: History, rest: tuple[int, int]) -> list[Observed]:
+    """Count the disk's grants that were mapped after the load: by the events, and in Xen's own list.
+
+    In that list the disk's are told from others by reference and frame.
+    """
+    counts = []
+    for device in sorted({ring.device for ring in run.rings}):
+        live = {m.op.gref for m in run.mappings if _of(m, device) and _throughout(m, *rest)}
+        moved = any(_of(m, device) and _within(m, *rest) for m in run.mappings)
+        if moved:
+            continue
+        ring_refs = {int(event.value) for event in run.store.ring_pages(device) if event.value.isdecimal()}
+        granted = {
+            g.event.ref: g.event.frame for g in (*run.grants, *run.ring_pages) if g.event.tsc <= rest[1]
+        }
+        assert run.facts.attached is not None
+        listed = {
+            active.ref
+            for active in run.facts.attached.mapped_by(device.domid, 0)
+            if granted.get(active.ref) == active.mfn
+        }
+        counts.append(Observed("grants mapped at rest", backend=len(live | ring_refs), xen=len(listed)))
+    return counts
+
+
+def _of(mapping: Mapping, device: Device) -> bool:
+    half = mapping.call.half
+    return half is not None and half.ring.device == device
+
+
+def _throughout(mapping: Mapping, begin: int, end: int) -> bool:
+    return mapping.event.tsc < begin and (mapping.unmapped is None or mapping.unmapped.tsc > end)
+
+
+def _within(mapping: Mapping, begin: int, end: int) -> bool:
+    times = [mapping.event.tsc] + ([mapping.unmapped.tsc] if mapping.unmapped else [])
+    return any(begin <= tsc <= end for tsc in times)
