@@ -13,6 +13,7 @@ from blkproof.harness.errors import HostError
 MACHINE_MEMORY_MB = 2560  # one machine of 2048 MB, QEMU itself and the harness
 STATES_DISK_MB = 1024  # two saved states of about 350 MB, consoles and one capture
 _VERSION_LIMIT_S = 20
+_MEMORY_FACTS = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Accelerator:
 
 def available_memory_mb() -> int:
     """Return how much memory a new program could use, in MB (MemAvailable of /proc/meminfo)."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    try:
+        facts = _MEMORY_FACTS.read_text()
+    except OSError as error:
+        raise HostError(f"{_MEMORY_FACTS} can't be read ({error.strerror}): mount /proc") from error
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", facts, re.MULTILINE)
     return int(found[1]) // 1024 if found else 0
 
 

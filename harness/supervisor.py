@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from blkproof.harness.consoles import Console, Sign, diagnose
+from blkproof.harness.consoles import QEMU_LOG, Console, Sign, diagnose
 from blkproof.harness.errors import HarnessError, Loss, MachineLost, tail
 from blkproof.harness.process import SELF_ENDED
 
@@ -122,7 +122,8 @@ class Supervisor:
             return self._lost_by(signs[0])
         if ended is not None:
             kind = Loss.XEN_PANIC if ended == SELF_ENDED else Loss.QEMU_DIED
-            return self._lost(kind, ended, self._consoles["xen"].text())
+            complaint = _complaint(self._consoles[QEMU_LOG].text())
+            return self._lost(kind, ": ".join([ended, *complaint]), self._consoles["xen"].text())
         with self._lock:
             watch = self._watch
             if watch is not None and time.monotonic() - watch.moved_at > watch.stall_s:
@@ -172,6 +173,11 @@ class Supervisor:
                 self._end()
         finally:
             self._loss = loss
+
+
+def _complaint(log: str) -> list[str]:
+    """Return the last line of QEMU's log, if there is one that may tell why it ended."""
+    return [line for line in log.splitlines() if line.strip() and "warning:" not in line][-1:]
 
 
 def _whole_sign(line: str, text: str) -> str:

@@ -22,6 +22,12 @@ def test_too_little_disk_names_the_directory_and_the_way_out(tmp_path):
     assert "12 MB are free" in str(caught.value)
 
 
+def test_a_root_without_proc_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_MEMORY_FACTS", tmp_path / "meminfo")
+    with pytest.raises(HostError, match="mount /proc"):
+        host.check_memory()
+
+
 def test_this_host_has_memory_and_disk(tmp_path):
     assert host.available_memory_mb() > 0
     assert host.free_disk_mb(tmp_path / "not" / "made" / "yet") > 0

@@ -130,5 +130,5 @@ def test_time_limits_are_stretched_for_a_slow_accelerator(image):
     slow = Accelerator("tcg", "a test", "max", 3.0)
     with Machine(image, slow) as machine, pytest.raises(module.HarnessError) as caught:
         machine.wait_until(lambda: None, 0.1, "nothing", console="xen")
-    assert 0.3 <= caught.value.waited_s < 3
+    assert caught.value.waited_s >= 0.3
     assert not isinstance(caught.value, MachineLost)
