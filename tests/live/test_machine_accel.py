@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from blkproof.harness.accel import probe
 from blkproof.harness.errors import HostError
 
