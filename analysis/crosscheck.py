@@ -5,13 +5,22 @@ Nothing in here blames a driver.  Whatever it finds keeps a verdict from being P
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from blkproof.analysis import store as paths
-from blkproof.analysis import wire
 from blkproof.analysis.entities import Ring
-from blkproof.analysis.facts import FRONTEND_MODULE
 from blkproof.analysis.history import History
 from blkproof.analysis.losses import words
 from blkproof.analysis.metrics import Metrics
+
+_OFFERS: Final[Mapping[tuple[bool | None, bool | None], str]] = {
+    (True, True): "on",
+    (False, False): "off",
+    (True, False): "backend-only",
+    (False, True): "frontend-only",
+}
+"""Names of what backend and frontend offer."""
 
 
 def doubts(run: History, metrics: Metrics) -> tuple[str, ...]:
@@ -21,34 +30,38 @@ def doubts(run: History, metrics: Metrics) -> tuple[str, ...]:
 
 def _settings(run: History) -> list[str]:
     """Compare what was asked for with what the two sides really used."""
-    found = []
-    for ring in run.rings:
-        for name, real in (("persistent", ring.persistent), ("indirect", _indirect(run, ring))):
-            asked = _switch(run.facts.settings.get(name))
-            if asked is None or real is None or asked is real:
-                continue
-            word = {True: "on", False: "off"}
-            found.append(
-                f"asked for {name}={word[asked]}, but on device {ring.device.vdev} it was {word[real]}"
-            )
-    return sorted(set(found))
+    found = {
+        f"asked for {name}={asked}, but on device {ring.device.vdev} it was {real}"
+        for ring in run.rings
+        for name, asked in sorted(run.facts.settings.items())
+        if (real := _in_force(run, ring, name, str(asked))) is not None and real != str(asked)
+    }
+    return sorted(found)
 
 
-def _indirect(run: History, ring: Ring) -> bool | None:
-    """Tell whether indirect requests could be used on ``ring``."""
-    if ring.front is not None and ring.front.halves:
-        queued = [half.queue for half in ring.front.halves if half.queue.event == "fe_queue"]
-        if queued:
-            return bool(queued[0].max_indirect)
-    offered = run.store.number(paths.back(ring.device, "feature-max-indirect-segments"), ring.begin)
-    own = run.facts.number(run.guest(ring), FRONTEND_MODULE, "max_indirect_segments")
-    if offered is None or own is None:
-        return None
-    return min(offered, own) > wire.DIRECT_SEGMENTS
+def _in_force(run: History, ring: Ring, name: str, asked: str) -> str | None:
+    """Return the value of a setting that ``ring`` really had, in the words of the setting, if known."""
+    match name:
+        case "persistent":
+            return None if None in ring.offers else _OFFERS[ring.offers]
+        case "indirect":
+            limit = _indirect(ring)
+            if limit is None or asked in ("on", "off"):
+                return None if limit is None else ("on" if limit else "off")
+            return str(limit) if limit else "off"
+        case "max_persistent_grants":
+            return None if run.cap is None else str(run.cap)
+        case "ring_order":
+            return str(run.store.number(paths.front(ring.device, "ring-page-order"), ring.begin) or 0)
+    return None
 
 
-def _switch(value: object) -> bool | None:
-    return {"on": True, "off": False, "true": True, "false": False}.get(str(value).lower())
+def _indirect(ring: Ring) -> int | None:
+    """Return how many segments an indirect request on ``ring`` may have, 0 for none, as the frontend saw."""
+    queued = (
+        [half.queue for half in ring.front.halves if half.queue.event == "fe_queue"] if ring.front else []
+    )
+    return int(queued[0].max_indirect) if queued else None
 
 
 def _ended(run: History) -> list[str]:

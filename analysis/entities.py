@@ -303,14 +303,21 @@ class Request:
 class Ring:
     """One shared ring: both sides of it, and its requests in the order of their index.
 
-    ``persistent`` tells whether both sides had agreed on persistent grants, None when that is not known.
+    ``offers`` tell whether the backend and the frontend offered persistent grants, None when not known.
     """
 
     device: Device
     front: FrontRing | None
     back: BackRing | None
     requests: tuple[Request, ...]
-    persistent: bool | None = None
+    offers: tuple[bool | None, bool | None] = (None, None)
+
+    @property
+    def persistent(self) -> bool | None:
+        """Tell whether both sides had agreed on persistent grants, None when that is not known."""
+        if False in self.offers:
+            return False
+        return None if None in self.offers else True
 
     @property
     def begin(self) -> int:

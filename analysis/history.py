@@ -190,9 +190,8 @@ def _ring(device: Device, front: FrontRing | None, back: BackRing | None, scene:
     )
     ring = Ring(device, front, back, requests)
     guest = front.source if front else scene.facts.guest(device.domid)
-    said = (
+    ring.offers = (
         scene.offer(BACKEND, paths.back(device, "feature-persistent"), ring.begin),
         scene.offer(guest, paths.front(device, "feature-persistent"), ring.begin),
     )
-    ring.persistent = False if False in said else None if None in said else True
     return ring

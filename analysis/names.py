@@ -5,6 +5,7 @@ from __future__ import annotations
 from blkproof.analysis import wire
 from blkproof.analysis.entities import BackHalf, FrontHalf, Mapping
 from blkproof.analysis.verdict import Bound
+from blkproof.traces.errors import one_line, shown
 from blkproof.traces.events import Event
 
 
@@ -38,5 +39,5 @@ def mapped(mapping: Mapping, label: str | None = None) -> Bound:
 
 
 def written(label: str, event: Event) -> Bound:
-    """Name a value that a driver wrote to xenstore."""
-    return Bound.to(label, event, f"{event.dir}/{event.node} = {event.value}")
+    """Name a value that a driver wrote to xenstore; a guest may have written anything."""
+    return Bound.to(label, event, f"{one_line(event.dir)}/{one_line(event.node)} = {shown(event.value)}")

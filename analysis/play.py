@@ -113,7 +113,6 @@ class Play:
                     }
                 },
             },
-            after={},
         )
 
     def table(self, probes: Mapping[str, Collection[str]] | None = None) -> EventTable:

@@ -11,6 +11,7 @@ from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import offers, unknown_offers
 from blkproof.analysis.verdict import Bound
+from blkproof.traces.errors import shown
 from blkproof.traces.events import Event
 
 
@@ -105,10 +106,11 @@ def _advertises(run: History, judge: Judge, side: str, event: Event) -> None:
     else:
         judge.breaks(
             f"{side} advertises",
-            f"{side} advertises feature-persistent = {event.value} with its parameter at {int(parameter)}",
+            f"{side} advertises feature-persistent = {shown(event.value)} "
+            f"with its parameter at {int(parameter)}",
             bound=[names.written("W", event)],
             because=[f"{module}'s parameter feature_persistent was {int(parameter)} before it connected"],
-            contradiction=f"W says {event.value}",
+            contradiction=f"W says {shown(event.value)}",
         )
 
 
@@ -139,12 +141,12 @@ def indirect_as_offered(run: History, judge: Judge) -> None:
 
 
 def _too_many(judge: Judge, device: Device, half: BackHalf, offered: int | None) -> None:
-    said = "no such key" if offered is None else f"{offered}"
+    said = "none" if offered is None else f"at most {offered}"
     judge.breaks(
         "not offered",
-        f"indirect request id {half.id} has {half.nr} segments where the backend offers {said}",
+        f"indirect request id {half.id} has {half.nr} segments where the backend allows {said}",
         bound=[names.taken(half)],
-        because=[f"feature-max-indirect-segments of device {device.vdev} was {said}"],
+        because=[f"by feature-max-indirect-segments of device {device.vdev} the backend allows {said}"],
         contradiction=f"R{half.id} is indirect with {half.nr} segments",
     )
 

@@ -123,8 +123,7 @@ def _not_as_asked(judge: Judge, half: BackHalf, front: FrontHalf, sectors: int) 
             f"{queue.label} and R{half.id} are one request, because both stand at ring entry {half.index}",
             f"{queue.label} asks for {front.sectors} sectors from {front.queue.sector}",
         ],
-        contradiction=f"the {half.nr if half.has_data else 1} segments of R{half.id} are {sectors} sectors "
-        f"from {half.taken.sector}",
+        contradiction=f"what the backend read in R{half.id} are {sectors} sectors from {half.taken.sector}",
     )
 
 
@@ -190,9 +189,7 @@ def indirect_form(run: History, judge: Judge) -> None:
                 wrong,
                 f"indirect request id {half.id}: {wrong}",
                 bound=[names.taken(half)],
-                because=[
-                    f"R{half.id} has {half.nr} segments, which need {wire.indirect_pages(half.nr)} pages"
-                ],
+                because=[f"R{half.id} has {half.nr} segments, and 512 of them fill an indirect page"],
                 contradiction=f"{wrong}",
             )
 
