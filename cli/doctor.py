@@ -122,5 +122,5 @@ def _machine(image_name: str, say: Callable[[str], None]) -> Iterator[Check]:
     versions = ", ".join(f"{name} {version}" for name, version in image.versions.items())
     yield Check("image", True, f"{image.name} {image.digest[:12]} ({versions})")
     say("finding the accelerator: booting Xen under KVM if it opens")
-    accelerator = probe(image)
+    accelerator = probe(image, fresh=True)
     yield Check("accelerator", True, f"{accelerator.name}: {accelerator.why}")
