@@ -58,7 +58,7 @@ def tree_is_kept(run: History, judge: Judge) -> None:
             for call in half.calls:
                 for lookup in call.lookups:
                     _look_up(run, judge, lookup)
-                for mapping in call.mappings:
+                for mapping in call.mappings if call.lookups else ():
                     _mapped_again(judge, mapping)
         for adding in ring.back.addings:
             _added(judge, adding)
