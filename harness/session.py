@@ -16,7 +16,7 @@ from typing import Any, Final
 from blkproof.harness.errors import HarnessError, MachineLost, SessionError
 from blkproof.harness.host import Accelerator, qemu_version
 from blkproof.harness.machine import Machine
-from blkproof.harness.parking import AGENT, GUEST, GUEST_ADDRESS, preparation
+from blkproof.harness.parking import AGENT, GUEST, preparation
 from blkproof.harness.pool import Pool
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.probes.load import load_probes
@@ -149,7 +149,7 @@ def _drive(machine: Machine, plan: _Plan, account: Account) -> None:
     """Let dom0's agent run the scenario, and follow what it says."""
     stall_s = round(plan.scenario.stall_s * plan.accelerator.slowness)
     words = [
-        *("sh", f"{AGENT}/run.sh", GUEST, GUEST_ADDRESS),
+        *("sh", f"{AGENT}/run.sh", GUEST),
         *(module_parameters(plan.settings, side) for side in ("backend", "frontend")),
         str(stall_s),
     ]

@@ -7,23 +7,30 @@ stop_recording() {
     kill "$xentrace"
 }
 
-# snapshot NAME: Xen's view of all grants, and xenstore's of the disk.
-snapshot() {
+# grants NAME: Xen's own list of mapped grants.
+grants() {
     xl debug-keys g
     xl dmesg -c > "$OUT/$1"
-    shift
+}
+
+# disk_in_xenstore NAME: what both sides have published about the disk.
+disk_in_xenstore() {
     for path in /local/domain/0/backend/vbd "/local/domain/$domid/device/vbd"; do
-        xenstore-ls -fp "$path" 2> /dev/null
+        xenstore-ls -f "$path" 2> /dev/null
     done > "$OUT/xenstore/$1"
 }
 
-# send: everything in one tar to the host, with a last line that tells that it is whole.
-send() {
+# collect: everything of dom0's, ready to be sent.
+collect() {
     drain $OUT/dom0/trace
-    cp $WORK/xen-boot.txt $OUT
-    cp $WORK/before.txt $OUT/xenstore
+    grants gnttab.txt
+    disk_in_xenstore after.txt
     tail -c +"$((log_begin + 1))" /var/log/xenstored-trace.log > $OUT/xenstore/access.log
     while [ -e "/proc/$xentrace" ]; do usleep 10000; done
     mv $WORK/xentrace.bin $OUT
+}
+
+# send: all of it in one tar to the host, with a last line that tells that it is whole.
+send() {
     { tar -c -C $OUT . && echo blkproof-end-of-bulk; } > /dev/virtio-ports/blkproof.bulk
 }

@@ -1,41 +1,51 @@
 #!/bin/sh
-# guest.sh PARAMETERS < JOB: the guest's part of a run.  Loads blkfront with PARAMETERS, runs fio's JOB
-# on the disk when it comes, and sends its trace when dom0 says that all is over.
-# Between "armed" and dom0's "over" nothing goes over the network line, whose grants would be noise.
+# guest.sh: the guest's part of a run.  Waits for orders, in lines: where to get blkfront from ("ours", or
+# dom0's address and port), its parameters, fio's job.  Runs that on the disk when it comes, and sends its
+# trace when dom0 says that all is over.
+# Between "armed" and "over" nothing goes over the network line, whose grants would be noise.
 . /lib/blkproof/agent/lib.sh
 DISK=/dev/xvda
 DEVICE=/sys/bus/xen/devices/vbd-51712
+DRIVER=/lib/blkproof/xen-blkfront.ko
 mkdir -p $OUT/trace
-cat > $WORK/job.fio
 
 tell() { xenstore-write "$KEYS/$1" 1; }
 
-insmod /lib/blkproof/xen-blkfront.ko $1 > $WORK/insmod.log 2>&1 || say "xen-blkfront: $(cat $WORK/insmod.log)"
-parameters xen_blkfront > $OUT/parameters.json
-refused > $WORK/refused 2>&1 && say "refused $(cat $WORK/refused)"
-
 events_from $KEYS
+exec 3<> $WORK/events
+next_event 60 "${KEYS##*/}" # the first line is the path itself: from here on no key is missed
+
+echo blkproof-waits
+read -r from
+read -r front
+while read -r line && [ "$line" != $END_OF_ORDERS ]; do echo "$line"; done > $WORK/job.fio
+[ "$from" = ours ] || nc $from < /dev/null > $DRIVER
+
+said=$(insmod $DRIVER $front 2>&1 < /dev/null) || echo "xen-blkfront: $said"
+parameters xen_blkfront > $OUT/parameters.json
 record $OUT/trace
 mark armed
 tell armed
 
 (
     until [ -b $DISK ]; do usleep 20000; done
+    tell load &
     mark load
     fio --output-format=json --output=$OUT/fio.json $WORK/job.fio > $OUT/fio.log 2>&1
     status=$?
     mark loaded
     tell loaded-$status
-) &
+) < /dev/null &
 
-next_event 600 over
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -e $DEVICE ] || break
-    usleep 50000
+next_event 3600 over
+tries=0
+while [ -e $DEVICE ] && [ $tries -lt 40 ]; do
+    usleep 25000
+    tries=$((tries + 1))
 done
 mark disarm
 stop $OUT/trace
-kill "$watcher"
+refused
 drain $OUT/trace
-echo "blkproof-tar"
+echo blkproof-tar
 exec tar -c -C $OUT .

@@ -6,6 +6,7 @@ AGENT=/lib/blkproof/agent
 WORK=/run/blkproof
 OUT=$WORK/out # what the host gets
 KEYS=data/blkproof # in the guest's part of xenstore: each key that appears is an event
+END_OF_ORDERS=blkproof-end-of-orders
 
 # The host reads these lines: the phase that begins, and signs of life in it.
 say() { echo "blkproof: $*" >&2; }
@@ -30,30 +31,18 @@ parameters() {
     printf '}}\n'
 }
 
-# record DIRECTORY, stop DIRECTORY: the trace records from here on, and no more.  Hits that probes miss
-# before and after don't matter, so their count is kept at both ends.
-record() {
-    mkdir -p "$1"
-    cp $TRACING/kprobe_profile "$1/kprobe_profile.armed"
-    echo 1 > $TRACING/tracing_on
-}
-stop() {
-    echo 0 > $TRACING/tracing_on
-    cp $TRACING/kprobe_profile "$1"
-}
+# refused: tells, in the kernel's words, of probes that could not be armed in a module just loaded.
+refused() { dmesg | grep -F 'Failed to re-register probe'; }
 
-# events_from PATH: opens descriptor 3, where each key that appears below PATH becomes a line.
-# Returns when no later key can be missed, which the first line tells: it is PATH itself.
+# events_from PATH: begins to watch; each key that appears below PATH becomes a line of $WORK/events.
+# Opened for both ways, a pipe neither waits for the other end nor ends with it.
 events_from() {
-    rm -f $WORK/events
     mkfifo $WORK/events
-    xenstore-watch "$1" > $WORK/events &
-    watcher=$!
-    exec 3< $WORK/events
-    next_event 60 "${1##*/}"
+    xenstore-watch "$1" < /dev/null 1<> $WORK/events 2> /dev/null &
 }
 
 # next_event SECONDS PATTERN [PATTERN]: waits for a key that fits one; leaves its name in $event.
+# Reads descriptor 3, which is $WORK/events.
 next_event() {
     while read -r -t "$1" event <&3; do
         event=${event##*/}
@@ -62,20 +51,27 @@ next_event() {
     return 1
 }
 
-# refused: fails, with dom0's words, when a probe of a module just loaded could not be armed.
-refused() {
-    dmesg | grep -F 'Failed to re-register probe' >&2
+# record DIRECTORY, stop DIRECTORY: the trace records from here on, and no more.  Hits that probes miss
+# before and after don't matter, so their count is kept at both ends.
+record() {
+    cp $TRACING/kprobe_profile "$1/kprobe_profile.armed"
+    echo 1 > $TRACING/tracing_on
+}
+stop() {
+    echo 0 > $TRACING/tracing_on
+    cp $TRACING/kprobe_profile "$1"
 }
 
 # drain DIRECTORY: takes the pages of a stopped trace, the last and partly filled one of each CPU too.
 # Reading pages waits for more when none are left, so a reader is ended once the kernel has none.
+# A drain that was broken off goes on where it was.
 drain() {
     mkdir -p "$1/stats"
     readers=
     for cpu in $TRACING/per_cpu/cpu*; do
         name=${cpu##*/}
-        copy_text "$cpu/stats" "$1/stats/$name"
-        dd bs=4096 if="$cpu/trace_pipe_raw" of="$1/$name.raw" 2> /dev/null &
+        [ -e "$1/stats/$name" ] || copy_text "$cpu/stats" "$1/stats/$name"
+        dd bs=4096 if="$cpu/trace_pipe_raw" >> "$1/$name.raw" 2> /dev/null &
         readers="$readers $!"
     done
     cp $TRACING/saved_cmdlines $TRACING/trace_clock "$1"

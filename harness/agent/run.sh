@@ -1,37 +1,36 @@
 #!/bin/sh
-# run.sh GUEST ADDRESS BACK_PARAMETERS FRONT_PARAMETERS STALL_S < JOB: one scenario, from the parked state
-# to a tar of all evidence in the port blkproof.bulk.  What it says: see say() and phase().
+# run.sh GUEST BACK_PARAMETERS FRONT_PARAMETERS STALL_S < JOB: one scenario, from the parked state to a tar
+# of all evidence in the port blkproof.bulk.  What it says: see say() and phase().
 . /lib/blkproof/agent/lib.sh
 . /lib/blkproof/agent/collect.sh
-guest=$1 address=$2 back=$3 front=$4 stall_s=$5
+guest=$1 back=$2 front=$3 stall_s=$4
 BACKEND=/sys/bus/xen-backend/devices
+OTHER_BACK=$WORK/drivers/xen-blkback.ko
+OTHER_FRONT=$WORK/drivers/xen-blkfront.ko
 echo $$ > $WORK/run.pid
-mkdir -p $OUT/dom0/trace $OUT/xenstore
-cat > $WORK/job.fio
 
 ended=ok
 give_up() { [ $ended != ok ] || ended=$1; }
 
+# What the guest is told to do: see guest.sh.
+order() {
+    if [ -e $OTHER_FRONT ]; then
+        nc -l -p 4001 < $OTHER_FRONT > /dev/null &
+        echo "169.254.77.1 4001"
+    else
+        echo ours
+    fi
+    echo "$front"
+    while read -r line; do echo "$line"; done
+    echo $END_OF_ORDERS
+}
+
 # The guest's words, up to where its evidence begins.
 listen() {
-    while read -r line; do
-        [ "$line" != blkproof-tar ] || break
+    while read -r line && [ "$line" != blkproof-tar ]; do
         echo "$line" >&2
     done
     cat > $OUT/guest1.tar
-}
-
-# What the guest is told to do, in its shell's words.
-orders() {
-    [ ! -e $WORK/drivers/xen-blkfront.ko ] || echo "nc 169.254.77.1 4001 > /lib/blkproof/xen-blkfront.ko < /dev/null"
-    echo "sh $AGENT/guest.sh '$front' <<'blkproof-end-of-file'"
-    cat $WORK/job.fio
-    echo blkproof-end-of-file
-}
-
-# Another driver for the guest waits to be fetched.
-serve_driver() {
-    [ ! -e $WORK/drivers/xen-blkfront.ko ] || nc -l -p 4001 < $WORK/drivers/xen-blkfront.ko > /dev/null &
 }
 
 # Calls it a stall when the backend's counters rest while the load runs.
@@ -57,19 +56,18 @@ watch_progress() {
 read -r domid < $WORK/domid
 say "domid $domid"
 keys=/local/domain/$domid/$KEYS
-log_begin=$(wc -c < /var/log/xenstored-trace.log)
-echo "$domid $log_begin" > $WORK/run.facts
+log_begin=$(stat -c %s /var/log/xenstored-trace.log)
+echo "$log_begin" > $WORK/log_begin
+exec 3<> $WORK/events
 
 phase drivers
-events_from "$keys"
-serve_driver
-orders | nc "$address" 4000 | listen &
+order > $WORK/to_guest
+listen < $WORK/from_guest &
 listener=$!
 driver=/lib/blkproof/xen-blkback.ko
-[ ! -e $WORK/drivers/xen-blkback.ko ] || driver=$WORK/drivers/xen-blkback.ko
+[ ! -e $OTHER_BACK ] || driver=$OTHER_BACK
 insmod $driver $back || exit 1
 parameters xen_blkback > $OUT/dom0/parameters.json
-refused && exit 2
 record $OUT/dom0/trace
 next_event 60 armed || { echo "the guest did not arm its probes" >&2; exit 3; }
 phase armed
@@ -81,13 +79,18 @@ xl block-attach "$guest" format=raw,vdev=xvda,access=rw,script=blkproof-block,ta
 phase load
 watch_progress &
 progress=$!
-next_event 600 'loaded-*' stall
+next_event 3600 load stall
+disk_in_xenstore attached.txt & # while fio starts
+[ "$event" = stall ] || next_event 3600 'loaded-*' stall
 kill $progress 2> /dev/null
-[ "$event" != stall ] || give_up stall
-case $event in loaded-0 | stall) ;; *) echo "fio ended with status ${event#loaded-}" >&2 ;; esac
+case $event in
+loaded-0) ;;
+stall) give_up stall ;;
+*) echo "fio ended with status ${event#loaded-}" >&2 ;;
+esac
 
 phase loaded
-snapshot gnttab_attached.txt attached.txt
+grants gnttab_attached.txt
 
 phase detach
 if [ $ended = ok ]; then
@@ -97,11 +100,11 @@ fi
 
 phase disarm
 stop_recording
-kill "$watcher"
 xenstore-write "$keys/over" 1
 
 phase pull
-snapshot gnttab.txt after.txt
+refused && exit 2
+collect
 wait $listener
 send
 say "ended $ended"

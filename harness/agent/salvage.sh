@@ -3,8 +3,9 @@
 . /lib/blkproof/agent/lib.sh
 . /lib/blkproof/agent/collect.sh
 read -r run < $WORK/run.pid && kill "$run"
-read -r domid log_begin < $WORK/run.facts
+read -r domid < $WORK/domid
+read -r log_begin < $WORK/log_begin
 mark salvage
 stop_recording
-snapshot gnttab.txt after.txt
+collect
 send
