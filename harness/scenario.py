@@ -31,7 +31,7 @@ class Scenario(BaseModel):
     name: _Text
     description: _Text
     seed: int = Field(ge=0, lt=1 << 32)
-    settings: Mapping[str, str] = MappingProxyType({})
+    settings: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
     fio: Mapping[str, str | int]
     stall_s: int = Field(default=10, ge=1, le=600)
 

@@ -35,7 +35,7 @@ tell armed
     status=$?
     mark loaded
     tell loaded-$status
-) < /dev/null &
+) < /dev/null > /dev/null 2>&1 & # nothing that may hang holds the network line open
 
 next_event 3600 over
 tries=0
