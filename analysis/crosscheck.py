@@ -5,6 +5,7 @@ Nothing in here blames a driver.  Whatever it finds keeps a verdict from being P
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,7 +26,7 @@ _OFFERS: Final[Mapping[tuple[bool | None, bool | None], str]] = {
 
 def doubts(run: History, metrics: Metrics) -> tuple[str, ...]:
     """Return why the evidence should not be trusted as it is, one line each."""
-    return (*_settings(run), *_ended(run), *_observers(run, metrics), *run.facts.absent)
+    return (*_settings(run), *_ended(run), *_load(run), *_observers(run, metrics), *run.facts.absent)
 
 
 def _settings(run: History) -> list[str]:
@@ -73,6 +74,14 @@ def _ended(run: History) -> list[str]:
         for request in ring.requests
     )
     return [f"the run ended with {run.facts.ended!r}, {waiting} requests were outstanding"]
+
+
+def _load(run: History) -> list[str]:
+    fio = run.facts.fio
+    if fio is None or not fio.error:
+        return []
+    why = "data came back other than they were written" if fio.verify_failed else os.strerror(fio.error)
+    return [f"the load failed: fio ended with errno {fio.error}, {why}"]
 
 
 def _observers(run: History, metrics: Metrics) -> list[str]:

@@ -43,8 +43,8 @@ class History:
 
     ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` count those of
     all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks between which
-    events were recorded, ``load`` those between which the guest's load ran, and ``rest`` those
-    after it and before the detaching, if they were marked.  ``lost`` are the losses that count.
+    events were recorded.  If they were marked, ``armed`` are those between which the backend's kernel recorded,
+    ``load`` those of the guest's load, and ``rest`` those after it and before the detaching.  ``lost`` are the losses that count.
     """
 
     table: EventTable
@@ -61,6 +61,7 @@ class History:
     switches: tuple[Event, ...]
     begin: int
     end: int
+    armed: tuple[int, int] | None
     load: tuple[int, int] | None
     rest: tuple[int, int] | None
 
@@ -123,6 +124,7 @@ def replay(table: EventTable, facts: Facts) -> History:
         begin=int(table.tsc[0]) if len(table) else 0,
         end=int(table.tsc[-1]) if len(table) else 0,
         load=_between((mark for mark in marks if mark.source != BACKEND), "load", "loaded"),
+        armed=_between((mark for mark in marks if mark.source == BACKEND), "armed", "disarm"),
         rest=_between((mark for mark in marks if mark.source == BACKEND), "loaded", "detach"),
     )
 

@@ -71,9 +71,13 @@ def _grants(run: History) -> tuple[Observed, Observed]:
 
 
 def _recorded(run: History, name: str, domids: set[int]) -> int:
+    """Count Xen's records of a kind while the backend's kernel was recording too."""
     if not run.table.count(name):
         return 0
-    return int(np.isin(run.table.payload[name]["dom"], sorted(domids)).sum())
+    begin, end = run.armed or (run.begin, run.end)
+    tsc = run.table.tsc[run.table.index[name]]
+    ours = np.isin(run.table.payload[name]["dom"], sorted(domids))
+    return int((ours & (tsc >= begin) & (tsc <= end)).sum())
 
 
 def _at_rest(run: History, rest: tuple[int, int]) -> list[Observed]:

@@ -8,6 +8,7 @@ from blkproof.analysis import check, history, wire
 from blkproof.analysis.play import Play
 from blkproof.analysis.registry import RULES
 from blkproof.analysis.verdict import Outcome
+from blkproof.traces.fio import FioResult
 from blkproof.traces.stream import FOREVER, LossWindow
 
 
@@ -106,6 +107,15 @@ def test_a_stall_with_a_request_that_was_not_taken_is_no_finding():
     verdict = judged(play, ended="stall")
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "the run ended with 'stall', 1 requests were outstanding" in verdict.reasons
+
+
+@pytest.mark.parametrize(("errno", "why"), [(84, "data came back other"), (5, "Input/output error")])
+def test_a_load_that_failed_is_no_pass(errno, why):
+    fio = FioResult(1, 1, 1, 1, 1.0, 1.0, errno)
+    verdict = judged(played(), fio=fio)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert why in verdict.reasons[0]
+    assert judged(played(), fio=replace(fio, error=0)).outcome is Outcome.PASS
 
 
 def test_missing_evidence_is_told():

@@ -23,6 +23,17 @@ def judged(play):
     return judge(history.replay(play.table(), play.facts()))
 
 
+def test_xen_is_counted_only_while_the_backend_records():
+    play = played()
+    play.rows += [
+        ("xen_map", 10, {"source": "xen", "pid": -1, "dom": 1}),
+        ("mark", 20, {"source": "dom0", "text": "blkproof:armed"}),
+        ("mark", play.tsc + 20, {"source": "dom0", "text": "blkproof:disarm"}),
+        ("xen_unmap", play.tsc + 30, {"source": "xen", "pid": -1, "dom": 1}),
+    ]
+    assert judged(play).outcome is Outcome.PASS
+
+
 def missed(kind):
     return LossWindow("dom0", -1, 0, FOREVER, 1, "dom0/trace/kprobe_profile", 0, kind)
 
