@@ -43,8 +43,9 @@ class History:
 
     ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` count those of
     all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks between which
-    events were recorded.  If they were marked, ``armed`` are those between which the backend's kernel recorded,
-    ``load`` those of the guest's load, and ``rest`` those after it and before the detaching.  ``lost`` are the losses that count.
+    events were recorded.  If they were marked, ``armed`` are those between which the backend's kernel
+    recorded, ``load`` those of the guest's load, and ``rest`` those after it and before the detaching.
+    ``lost`` are the losses that count.
     """
 
     table: EventTable
