@@ -54,7 +54,7 @@ def nothing_is_left(run: History, judge: Judge) -> None:
                 _counted(judge, ring, teardown.event.num, teardown.size, teardown.event.tsc)
     for grant in (*run.grants, *run.ring_pages):
         _grant(run, judge, grant)
-    for device in {ring.device for ring in run.rings}:
+    for device in sorted({ring.device for ring in run.rings}):
         _dump(run, judge, device)
 
 

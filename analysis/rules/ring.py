@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from blkproof.analysis import names, wire
 from blkproof.analysis import store as paths
-from blkproof.analysis.entities import BackHalf, Ring
+from blkproof.analysis.entities import BackHalf, FrontRing, Ring
 from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
@@ -143,7 +143,7 @@ def responses_in_step(run: History, judge: Judge) -> None:
         if ring.back is not None and ring.back.halves:
             _producer(run, judge, ring.back.halves[0], ring.back.responses)
         if ring.front is not None:
-            _consumer(judge, ring.front.looks)
+            _consumer(judge, ring.front)
 
 
 def _producer(run: History, judge: Judge, first: BackHalf, responses: Sequence[Event]) -> None:
@@ -192,9 +192,13 @@ def _begun_by(run: History, responses: Sequence[Event], event: Event) -> int:
     return sum(1 for other in responses if other.tsc <= limit and other is not event)
 
 
-def _consumer(judge: Judge, looks: Sequence[Event]) -> None:
+def _consumer(judge: Judge, front: FrontRing) -> None:
+    # An interrupt after the last request may find the ring taken down: its indices are those of no ring.
+    last = max((half.completion.tsc for half in front.halves if half.completion), default=0)
     previous: Event | None = None
-    for event in looks:
+    for event in front.looks:
+        if event.tsc > max(last, front.halves[-1].queue.tsc):
+            return
         ready = _signed(event.s_rsp_prod - event.rsp_cons)
         back = previous is not None and _signed(event.s_rsp_prod - previous.s_rsp_prod) < 0
         if 0 <= ready <= event.nr_ents and not back:
