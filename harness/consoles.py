@@ -31,10 +31,11 @@ _XEN_SIGNS = re.compile(
 # Xen tells of a domain's end, which matters when the domain's own console had no time to.
 _DOM0_GONE = re.compile(r"^\(XEN\) Hardware Dom0 (?:crashed|halted|shutdown)")
 _DOMAIN_CRASHED = re.compile(r"^\(XEN\) Domain (\d+) \(vcpu#\d+\) crashed on cpu#\d+:")
-_LINUX_SIGNS = re.compile(
+_LINUX_GONE = re.compile(rf"{_PRINTK}Kernel panic - not syncing: ")
+# After these a thread is dead, and a guest is of no more use; dom0 can still be asked for its evidence.
+_LINUX_OOPS = re.compile(
     rf"{_PRINTK}(?:"
-    r"Kernel panic - not syncing: "
-    r"|BUG: unable to handle "
+    r"BUG: unable to handle "
     r"|BUG: kernel NULL pointer dereference, address: "
     r"|kernel BUG at \S+:\d+!"
     r"|\S.*: [0-9a-f]{4} \[#\d+\](?: |$)"  # the head of every report by die(): "Oops: 0002 [#1] SMP"
@@ -72,9 +73,11 @@ def _told_by_xen(line: str) -> Loss | None:
 
 
 def _told_by_linux(console: str, line: str) -> Loss | None:
-    if not _LINUX_SIGNS.search(line):
-        return None
-    return Loss.DOM0_PANIC if console == "dom0" else Loss.GUEST_PANIC
+    if _LINUX_GONE.search(line):
+        return Loss.DOM0_PANIC if console == "dom0" else Loss.GUEST_PANIC
+    if _LINUX_OOPS.search(line):
+        return Loss.DOM0_OOPS if console == "dom0" else Loss.GUEST_PANIC
+    return None
 
 
 class Console:

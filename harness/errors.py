@@ -80,6 +80,7 @@ class Loss(enum.Enum):
 
     XEN_PANIC = "xen-panic"
     DOM0_PANIC = "dom0-panic"
+    DOM0_OOPS = "dom0-oops"  # a thread of its kernel died; the rest lives, and so does its trace
     GUEST_PANIC = "guest-panic"
     QEMU_DIED = "qemu-died"
     STALL = "stall"
@@ -92,7 +93,7 @@ class Loss(enum.Enum):
     @property
     def dom0_lives(self) -> bool:
         """Tell whether dom0 can still be asked for its evidence."""
-        return self in {Loss.GUEST_PANIC, Loss.STALL}
+        return self in {Loss.DOM0_OOPS, Loss.GUEST_PANIC, Loss.STALL}
 
 
 class MachineLost(HarnessError):  # noqa: N818  (named for what happened to the machine, like ConnectionLost)

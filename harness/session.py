@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from blkproof.harness.errors import HarnessError, MachineLost, SessionError
+from blkproof.harness.errors import HarnessError, Loss, MachineLost, SessionError
 from blkproof.harness.host import Accelerator, qemu_version
 from blkproof.harness.machine import Machine
 from blkproof.harness.parking import AGENT, GUEST, preparation
@@ -37,7 +37,8 @@ HARNESS_FAILED: Final = "harness"
 """``ended`` of a run that the harness itself broke off."""
 
 _RUN_LIMIT_S: Final = 300.0
-_PULL_LIMIT_S: Final = 30.0
+_PULL_LIMIT_S: Final = 20.0
+_GUEST_PULL_LIMIT_S: Final = 3.0
 _PROBES_REFUSED: Final = 2
 """Exit status of run.sh when a driver's probe could not be armed."""
 
@@ -135,7 +136,7 @@ def _record(plan: _Plan, work: Path, account: Account) -> None:
             account.ended = lost.kind.value
             account.notes.append(str(lost))
             if lost.kind.dom0_lives:
-                _salvage(machine, account)
+                _salvage(machine, account, guest_lives=lost.kind is not Loss.GUEST_PANIC)
         finally:
             _pull(machine, work, account)
 
@@ -192,11 +193,13 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
     return True
 
 
-def _salvage(machine: Machine, account: Account) -> None:
-    """Have dom0 send what it recorded until the guest died or everything stood still."""
+def _salvage(machine: Machine, account: Account, *, guest_lives: bool) -> None:
+    """Have dom0 send what it and the guest recorded until something died or everything stood still."""
+    slowness = machine.accelerator.slowness
+    limit = f"{_GUEST_PULL_LIMIT_S * slowness:.0f}" if guest_lives else ""
     with machine.supervisor.salvage():
         try:
-            machine.ssh.check_run(f"sh {AGENT}/salvage.sh", timeout_s=_PULL_LIMIT_S)
+            machine.ssh.check_run(f"sh {AGENT}/salvage.sh {limit}", timeout_s=_PULL_LIMIT_S * slowness)
         except HarnessError as error:
             account.notes.append(f"dom0's evidence could not be had: {error}")
 

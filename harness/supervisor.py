@@ -186,4 +186,10 @@ def _whole_sign(line: str, text: str) -> str:
     return " ".join([line, *after]) if line.endswith(":") else line
 
 
-_DEPTH = {Loss.QEMU_DIED: 0, Loss.XEN_PANIC: 1, Loss.DOM0_PANIC: 2, Loss.GUEST_PANIC: 3}
+_DEPTH = {
+    Loss.QEMU_DIED: 0,
+    Loss.XEN_PANIC: 1,
+    Loss.DOM0_PANIC: 2,
+    Loss.DOM0_OOPS: 3,
+    Loss.GUEST_PANIC: 4,
+}

@@ -23,8 +23,6 @@ disk_in_xenstore() {
 # collect: everything of dom0's, ready to be sent.
 collect() {
     drain $OUT/dom0/trace
-    grants gnttab.txt
-    disk_in_xenstore after.txt
     tail -c +"$((log_begin + 1))" /var/log/xenstored-trace.log > $OUT/xenstore/access.log
     while [ -e "/proc/$xentrace" ]; do usleep 10000; done
     mv $WORK/xentrace.bin $OUT

@@ -19,7 +19,10 @@ echo blkproof-waits
 read -r from
 read -r front
 while read -r line && [ "$line" != $END_OF_ORDERS ]; do echo "$line"; done > $WORK/job.fio
-[ "$from" = ours ] || nc $from < /dev/null > $DRIVER
+if [ "$from" != ours ]; then
+    mkfifo $WORK/silence # an end of what we send would end what we get
+    nc $from 0<> $WORK/silence > $DRIVER
+fi
 
 said=$(insmod $DRIVER $front 2>&1 < /dev/null) || echo "xen-blkfront: $said"
 parameters xen_blkfront > $OUT/parameters.json

@@ -64,6 +64,7 @@ phase drivers
 order > $WORK/to_guest
 listen < $WORK/from_guest &
 listener=$!
+echo $listener > $WORK/listener.pid
 driver=/lib/blkproof/xen-blkback.ko
 [ ! -e $OTHER_BACK ] || driver=$OTHER_BACK
 insmod $driver $back || exit 1
@@ -104,6 +105,10 @@ xenstore-write "$keys/over" 1
 
 phase pull
 refused && exit 2
+if [ $ended = ok ]; then
+    grants gnttab.txt
+    disk_in_xenstore after.txt
+fi
 collect
 wait $listener
 send

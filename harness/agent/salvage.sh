@@ -1,5 +1,6 @@
 #!/bin/sh
-# salvage.sh: after a guest died or nothing moved any more, sends what dom0 has.
+# salvage.sh [GUEST_S]: after something died or nothing moved any more, sends what there is.  A guest that
+# may live gets GUEST_S seconds to hand over its own.
 . /lib/blkproof/agent/lib.sh
 . /lib/blkproof/agent/collect.sh
 read -r run < $WORK/run.pid && kill "$run"
@@ -7,5 +8,13 @@ read -r domid < $WORK/domid
 read -r log_begin < $WORK/log_begin
 mark salvage
 stop_recording
+[ -e $OUT/gnttab_attached.txt ] || grants gnttab_attached.txt
+[ -e $OUT/xenstore/attached.txt ] || disk_in_xenstore attached.txt
+
+if [ -n "${1-}" ] && read -r listener < $WORK/listener.pid; then
+    xenstore-write "/local/domain/$domid/$KEYS/over" 1
+    limit=$(($(uptime_s) + $1))
+    while [ -e "/proc/$listener" ] && [ "$(uptime_s)" -lt $limit ]; do usleep 50000; done
+fi
 collect
 send

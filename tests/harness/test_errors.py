@@ -7,6 +7,7 @@ from blkproof.harness.errors import EXIT_CRASH, EXIT_HARNESS, Loss, MachineLost,
     [
         (Loss.XEN_PANIC, EXIT_CRASH, False),
         (Loss.DOM0_PANIC, EXIT_CRASH, False),
+        (Loss.DOM0_OOPS, EXIT_CRASH, True),
         (Loss.GUEST_PANIC, EXIT_CRASH, True),
         (Loss.QEMU_DIED, EXIT_HARNESS, False),
         (Loss.STALL, EXIT_HARNESS, True),
@@ -19,7 +20,7 @@ def test_each_loss_has_its_exit_code(kind, exit_code, dom0_lives):
 
 
 def test_every_loss_is_covered_above():
-    assert len(Loss) == 5
+    assert len(Loss) == 6
 
 
 def test_a_wait_error_quotes_the_last_console_line():
