@@ -85,6 +85,9 @@ def _load(run: History) -> list[str]:
 
 
 def _observers(run: History, metrics: Metrics) -> list[str]:
+    if run.facts.ended != "ok":
+        # The recorders did not stop together, and what was on its way was not counted by all.
+        return []
     if run.lost:
         # Lost records explain any difference; what the drivers' kernels lost the rules tell.
         return [words(window) for window in run.lost if window.source == "xen"]

@@ -26,8 +26,9 @@ class Facts:
     """What is known of a run besides its events; None or an empty table where the capture lacks it.
 
     ``settings`` are as asked for, ``parameters`` as the kernels showed them (source, module, parameter),
-    ``before`` the contents of xenstore before the disk was attached, ``attached`` and ``detached`` Xen's list
-    of mapped grants, ``tsc_hz`` the frequency of the common clock, ``absent`` what could not be read and why.
+    ``before`` the contents of xenstore before the disk was attached, ``during`` the disk's part while it was,
+    ``attached`` and ``detached`` Xen's list of mapped grants, ``tsc_hz`` the frequency of the common clock,
+    ``absent`` what could not be read and why.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Facts:
     domids: Mapping[str, int] = field(default_factory=lambda: {"guest1": 1})
     parameters: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     before: Mapping[str, str] = field(default_factory=dict)
+    during: Mapping[str, str] = field(default_factory=dict)
     attached: GrantDump | None = None
     detached: GrantDump | None = None
     fio: FioResult | None = None
@@ -61,6 +63,7 @@ class Facts:
             domids=capture.domids,
             parameters={domain: maybe(lambda d=domain: capture.parameters(d), {}) for domain in domains},  # type: ignore[misc]  # a default binds the loop's value
             before=maybe(lambda: capture.xenstore("before"), {}),
+            during=maybe(lambda: capture.xenstore("attached"), {}),
             attached=maybe(lambda: capture.grants("attached"), None),
             detached=maybe(lambda: capture.grants("detached"), None),
             fio=maybe(lambda: capture.fio(guest), None),

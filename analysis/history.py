@@ -143,10 +143,15 @@ class _Scene:
     store: Store
 
     def offer(self, source: str | None, path: str, tsc: int) -> bool | None:
-        """Tell whether ``path`` held 1 at ``tsc``; a key that nobody was seen to write counts as 0."""
+        """Tell whether ``path`` held 1 at ``tsc``; a key that nobody was seen to write counts as 0.
+
+        Of a kernel whose trace is lost, what xenstore held while the disk was attached has to do.
+        """
         write = self.store.at(path, tsc)
         if write is not None:
             return write.value == "1"
+        if source not in self.table.probes and path in self.facts.during:
+            return self.facts.during[path] == "1"
         armed = source is not None and "xs_write" in self.table.probes.get(source, ())
         lost = source is None or self.losses.between(source, 0, tsc, frozenset({"xs_write"}))
         return False if armed and not lost else None

@@ -13,11 +13,10 @@ from blkproof.analysis.metrics import Observed
 
 def observed(run: History) -> tuple[Observed, ...]:
     """Return what could be counted by more than one observer."""
-    armed = run.table.probes
     counts = [*_requests(run)]
-    if BACKEND in armed and "xen" in armed:
+    if _all_recorded(run):
         counts += _grants(run)
-    if BACKEND in armed and run.facts.attached is not None and run.rest is not None:
+    if _all_recorded(run) and run.facts.attached is not None and run.rest is not None:
         counts += _at_rest(run, run.rest)
     return tuple(counts)
 
@@ -29,7 +28,7 @@ def acquit(run: History) -> History:
     kernel maps grants too.  When Xen recorded as many maps of the guests' grants as the events tell, none
     of theirs is missing.
     """
-    if any(window.source == "xen" for window in run.lost) or not {BACKEND, "xen"} <= run.table.probes.keys():
+    if any(window.source == "xen" for window in run.lost) or not _all_recorded(run):
         return run
     mapped, unmapped = _grants(run)
     sound = ({"gt_map"} if mapped.agree else set()) | (
@@ -37,6 +36,11 @@ def acquit(run: History) -> History:
     )
     lost = tuple(window for window in run.lost if window.source != BACKEND or window.event not in sound)
     return replace(run, lost=lost)
+
+
+def _all_recorded(run: History) -> bool:
+    """Tell whether Xen, the backend's kernel and all frontends' kernels left a recording."""
+    return run.table.probes.keys() >= {BACKEND, "xen", *run.facts.domids}
 
 
 def _requests(run: History) -> tuple[Observed, Observed]:

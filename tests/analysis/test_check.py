@@ -8,6 +8,7 @@ from blkproof.analysis import check, history, wire
 from blkproof.analysis.play import Play
 from blkproof.analysis.registry import RULES
 from blkproof.analysis.verdict import Outcome
+from blkproof.traces.events import EVENTS
 from blkproof.traces.fio import FioResult
 from blkproof.traces.stream import FOREVER, LossWindow
 
@@ -149,3 +150,16 @@ def test_numeric_settings(setting, good, bad):
     verdict = judged(played(), settings={setting: bad})
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.reasons[0] == f"asked for {setting}={bad}, but on device 51712 it was {good}"
+
+
+def test_a_guest_whose_trace_is_lost_is_known_by_what_it_left_in_xenstore():
+    play = played()
+    play.rows = [row for row in play.rows if row[2]["source"] != "guest1"]
+    probes = {"dom0": EVENTS.keys(), "xen": EVENTS.keys()}
+    path = "/local/domain/1/device/vbd/51712/feature-persistent"
+    for during, decided in (({}, 0), ({path: "1"}, 2)):
+        facts = replace(play.facts(), ended="guest-panic", during=during)
+        verdict = check.judge(history.replay(play.table(probes), facts))
+        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.rules["R9"].decided == decided
+        assert not any("disagree" in reason for reason in verdict.reasons)

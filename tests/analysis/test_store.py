@@ -62,6 +62,7 @@ def test_facts_of_a_capture_that_lacks_most(tmp_path):
     assert facts.tsc_hz == 2596102000.0
     assert [line.split(":")[0] for line in facts.absent] == [
         "xenstore/before.txt",
+        "xenstore/attached.txt",
         "gnttab_attached.txt",
         "gnttab.txt",
         "guest1/fio.json",
