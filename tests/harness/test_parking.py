@@ -1,0 +1,53 @@
+"""What goes into the parked state, and what a kernel says against a probe."""
+
+import pytest
+from blkproof.harness.parking import agent_files, preparation, refusal
+from blkproof.harness.probes.compiler import Definition
+
+BACK = Definition(
+    "be_map_ret", "xen_blkback", "r64:blkproof/be_map_ret xen_blkback:xen_blkbk_map rc=$retval:s32"
+)
+FRONT = Definition("fe_id", "xen_blkfront", "r64:blkproof/fe_id xen_blkfront:get_id id=$retval:u32")
+BOTH = Definition("ev_notify", "vmlinux", "p:blkproof/ev_notify notify irq=%di:s32", "irq > 3")
+
+# As Linux 6.1 writes it.
+ERROR_LOG = """\
+[   12.345678] trace_kprobe: error: Unknown register name
+  Command: p:blkproof/be_map xen_blkback:xen_blkbk_map ring=%dj:u64 n=%dx:s32
+                                                            ^
+"""
+
+
+def test_each_side_gets_its_own_probes():
+    files = agent_files([BACK, FRONT, BOTH])
+    assert files["dom0.probes"].decode().splitlines() == [BACK.line, BOTH.line]
+    assert files["guest.probes"].decode().splitlines() == [FRONT.line, BOTH.line]
+    assert files["dom0.filters"] == files["guest.filters"] == b"ev_notify irq > 3\n"
+    assert {"run.sh", "park.sh", "guest.sh", "salvage.sh", "arm.sh", "lib.sh"} <= files.keys()
+
+
+def test_other_probes_make_another_state():
+    keys = {preparation(rows).key for rows in ([BACK], [FRONT], [BACK, FRONT], [BACK])}
+    assert len(keys) == 3
+
+
+def test_a_refusal_names_probe_argument_and_reason():
+    said = f"cat: write error\n{ERROR_LOG}"
+    assert refusal(said) == "probe be_map: the kernel refused 'ring=%dj:u64': Unknown register name"
+
+
+def test_a_refused_function_is_named():
+    log = (
+        "[    1.000000] trace_kprobe: error: Invalid probed address or symbol\n"
+        "  Command: p:blkproof/gt_map no_such_function n=%cx:u32\n"
+        "                             ^\n"
+    )
+    assert (
+        refusal(log)
+        == "probe gt_map: the kernel refused 'no_such_function': Invalid probed address or symbol"
+    )
+
+
+@pytest.mark.parametrize("said", ["", "sh: out of memory", "[1.0] trace_kprobe: error: cut off"])
+def test_other_words_are_no_refusal(said):
+    assert refusal(said) is None
