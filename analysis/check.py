@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from blkproof.analysis import crosscheck, measure, observers
+from blkproof.analysis.blindness import Blind, as_losses, blind_spots, forbids, hampers
 from blkproof.analysis.facts import BACKEND, Facts
 from blkproof.analysis.history import History, replay
 from blkproof.analysis.judge import Judge
@@ -15,6 +16,8 @@ from blkproof.analysis.verdict import FAILING, Finding, Outcome, RuleResult, Ver
 from blkproof.traces.capture import Capture
 from blkproof.traces.events import EVENTS
 from blkproof.traces.table import EventTable
+
+_Judged = tuple[RuleResult, tuple[Finding, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,12 @@ def examine(capture: Capture) -> Examination:
 def judge(history: History) -> Verdict:
     """Let every rule judge ``history`` and draw them together; worst wins."""
     history = observers.acquit(history)
-    losses = Losses(history.lost)
+    blind = blind_spots(history.table, history.facts)
+    losses = Losses((*history.lost, *as_losses(blind)))
     findings: list[Finding] = []
     results: dict[str, RuleResult] = {}
     for rule in RULES.values():
-        result, found = _apply(rule, history, losses)
+        result, found = _apply(rule, history, losses, blind)
         results[rule.id] = result
         findings += found
     metrics = measure.measure(history)
@@ -57,49 +61,36 @@ def judge(history: History) -> Verdict:
     return Verdict(outcome, tuple(findings), results, metrics.requests, metrics, reasons)
 
 
-def _apply(rule: Rule, history: History, losses: Losses) -> tuple[RuleResult, tuple[Finding, ...]]:
+def _apply(rule: Rule, history: History, losses: Losses, blind: Blind) -> _Judged:
     """Let one rule judge; a rule that can't see what it needs, or crashes, decides nothing."""
-    if blind := _blind(rule, history):
-        return RuleResult(rule.id, 0, 0, (blind,)), ()
+    if reason := forbids(blind, rule, history.facts):
+        return RuleResult(rule.id, 0, 0, (reason,)), ()
     judge = Judge(rule, losses)
     try:  # whatever a rule does wrong must not pass for a verdict
         rule.check(history, judge)
     except Exception as error:
         reason = f"{rule.id} itself failed: {type(error).__name__}: {error}"
         return RuleResult(rule.id, judge.result.checked, 0, (reason,)), ()
-    return replace(judge.result, reasons=(*judge.result.reasons, *_lost(rule, history))), judge.findings
+    reasons = [*judge.result.reasons, *_lost(rule, history)]
+    if reason := hampers(blind, rule):
+        reasons.append(reason)
+    return replace(judge.result, reasons=tuple(reasons)), judge.findings
 
 
 def _lost(rule: Rule, history: History) -> tuple[str, ...]:
-    """Say what was lost of the events that a rule needs: what they would have shown was not judged."""
-    origins = {EVENTS[event].origin for event in rule.needs}
-    needs_back = bool(origins & {"backend", "either"})
-    needs_front = bool(origins & {"frontend", "either"})
+    """Say what was lost of the events that a rule uses: what they would have shown was not judged."""
+    used = rule.needs | rule.also
+    origins = {EVENTS[event].origin for event in used}
+    of_back = bool(origins & {"backend", "either"})
+    of_front = bool(origins & {"frontend", "either"})
     return tuple(
         words(window)
         for window in history.lost
-        if (needs_back if window.source == BACKEND else needs_front and window.source in history.facts.domids)
-        and (window.event is None or window.event in rule.needs)
+        if (of_back if window.source == BACKEND else of_front and window.source in history.facts.domids)
+        and (window.event is None or window.event in used)
         and window.begin_tsc <= history.end
         and window.end_tsc >= history.begin
     )
-
-
-def _blind(rule: Rule, history: History) -> str | None:
-    """Say which events that a rule needs were not looked for, or None."""
-    guests = [name for name in history.table.probes if name in history.facts.domids]
-    for event in sorted(rule.needs):
-        origin = EVENTS[event].origin
-        sources = {"backend": [BACKEND], "frontend": guests, "either": [BACKEND, *guests], "xen": ["xen"]}
-        for source in sources[origin] or ["the guest"]:
-            armed = history.table.probes.get(source, frozenset())
-            if event not in armed:
-                return (
-                    f"{rule.id} needs {event}, for which {source} had no probe (it had {len(armed)} others)"
-                )
-            if missing := history.table.missing.get(source, {}).get(event):
-                return f"{rule.id} needs {event}, which {source} recorded without {', '.join(missing)}"
-    return None
 
 
 def _undecided(results: Iterable[RuleResult]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Judge:
 
     def __init__(self, rule: Rule, losses: Losses) -> None:
         self.rule = rule
+        self._used = rule.needs | rule.also
         self._losses = losses
         self._checked = 0
         self._decided = 0
@@ -41,10 +42,10 @@ class Judge:
     def gap(self, source: str, begin: int, end: int, kinds: Collection[str] | None = None) -> str | None:
         """Return why events of ``source`` may be missing in a stretch of ticks, or None.
 
-        Those that count are what the rule needs, or only ``kinds`` of them.
+        Those that count are what the rule uses, or only ``kinds`` of them.
         """
-        needed = self.rule.needs if kinds is None else frozenset(kinds)
-        window = self._losses.between(source, begin, end, needed)
+        used = self._used if kinds is None else frozenset(kinds)
+        window = self._losses.between(source, begin, end, used)
         return words(window) if window is not None else None
 
     def breaks(

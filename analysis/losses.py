@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from typing import Final
 
 from blkproof.traces.stream import LossWindow
+
+NO_FILE: Final = ""
+"""The file of a window that stands for a probe that was not armed: no record tells of it."""
 
 
 class Losses:
@@ -42,6 +46,8 @@ class Losses:
 
 def words(window: LossWindow) -> str:
     """Say what a window lost."""
+    if window.file == NO_FILE:
+        return f"{window.source} did not record {window.event}"
     lost = "records" if window.count is None else f"{window.count} records"
     what = lost if window.event is None else f"{lost} of {window.event}"
     return f"{window.source} lost {what} ({window.file} @{window.offset:#x})"

@@ -43,7 +43,8 @@ class Rule:
     """One rule of the protocol.
 
     ``level`` says how much it binds (a finding may be of a milder level), ``side`` whom.  ``needs`` are the
-    events without which nothing can be said; ``obligation`` is what it demands, in one sentence.
+    events without which nothing can be said, ``also`` those that it uses besides; ``obligation`` is what it
+    demands, in one sentence.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Rule:
     source: str
     obligation: str
     needs: frozenset[str]
+    also: frozenset[str]
     obeys: Scene
     breaks: Scene
     check: Check
@@ -68,6 +70,7 @@ def rule(
     source: str,
     obligation: str,
     needs: Collection[str],
+    also: Collection[str] = (),
     obeys: Scene,
     breaks: Scene,
 ) -> Callable[[Check], Check]:
@@ -76,12 +79,13 @@ def rule(
         raise RuleDefinitionError(f"{id!r} is no id of a rule: write R1 to R99")
     if id in _REGISTER:
         raise RuleDefinitionError(f"{id} is registered twice: keep one of the two functions")
-    unknown = set(needs) - EVENTS.keys()
+    unknown = {*needs, *also} - EVENTS.keys()
     if unknown:
         raise RuleDefinitionError(f"{id} needs {sorted(unknown)}, which are no events of traces/events.py")
 
     def register(check: Check) -> Check:
-        _REGISTER[id] = Rule(id, level, side, source, obligation, frozenset(needs), obeys, breaks, check)
+        used = frozenset(needs), frozenset(also)
+        _REGISTER[id] = Rule(id, level, side, source, obligation, *used, obeys, breaks, check)
         return check
 
     return register

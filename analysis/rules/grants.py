@@ -23,7 +23,8 @@ _WHOSE = {"be_request", "be_map_data", "be_map", "be_map_ret", "be_response"}
     side="frontend",
     source="blkif.h note 8; Linux get_grant, get_indirect_grant",
     obligation="With persistent grants all grants are writable; Linux never grants read-only.",
-    needs={"fe_queue", "fe_id", "fe_seg", "fe_grant", "gt_grant", "xs_write"},
+    needs={"fe_queue", "fe_id", "fe_seg", "fe_grant", "gt_grant"},
+    also={"xs_write"},
     obeys=lambda play: play.io(wire.WRITE),
     breaks=lambda play: play.io(wire.WRITE, gt_grant={"ro": 1}),
 )
@@ -56,7 +57,8 @@ def granted_writable(run: History, judge: Judge) -> None:
     source="blkif.h note 8; Linux xen_blkbk_map",
     obligation="Persistent grants are mapped writable; without them, pages that the backend only reads are "
     "mapped read-only and all others writable.",
-    needs={*_WHOSE, "gt_map", "xs_write"},
+    needs={*_WHOSE, "gt_map"},
+    also={"xs_write"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ), play.io(wire.WRITE, nr=20)),
     breaks=lambda play: play.set(map_flags=wire.HOST_MAP | wire.READ_ONLY).io(wire.WRITE),
 )
@@ -119,10 +121,8 @@ def _wrong_flags(said: Sequence[Bound], judge: Judge, ring: Ring, mapping: Mappi
         "gt_map",
         "gt_unmap",
         "gt_unmap_many",
-        "gt_try_end",
-        "gt_try_end_ret",
-        "xs_write",
     },
+    also={"fe_queue", "fe_id", "fe_response", "gt_try_end", "gt_try_end_ret", "xs_write"},
     obeys=lambda play: play.set(back_offer=0, back_parameter="N").io(wire.WRITE),
     breaks=lambda play: play.set(back_offer=0, back_parameter="N").io(wire.WRITE, respond_first=True),
 )

@@ -21,7 +21,8 @@ from blkproof.traces.events import Event
     side="backend",
     source='blkif.h "feature-persistent"; Linux connect_ring',
     obligation="A backend keeps grants mapped if, and only if, both sides wrote feature-persistent = 1.",
-    needs={"be_request", "be_map", "be_get", "be_get_ret", "be_add", "be_add_ret", "xs_write"},
+    needs={"be_request", "be_map", "be_get", "be_get_ret", "be_add", "be_add_ret"},
+    also={"xs_write"},
     obeys=lambda play: play.set(front_offer=0, front_parameter="N").io(wire.WRITE),
     breaks=lambda play: play.set(front_offer=0, front_parameter="N", back_keeps=True).io(wire.WRITE),
 )
@@ -121,7 +122,8 @@ def _advertises(run: History, judge: Judge, side: str, event: Event) -> None:
     source='blkif.h "feature-max-indirect-segments"; Linux blkfront_gather_backend_features',
     obligation="Indirect requests are used only if the backend offers them, with no more segments than both "
     "sides allow.",
-    needs={"be_request", "fe_queue", "fe_id", "xs_write"},
+    needs={"be_request"},
+    also={"fe_queue", "fe_id", "xs_write"},
     obeys=lambda play: play.io(wire.WRITE, nr=20),
     breaks=lambda play: play.set(back_max_indirect=None).io(wire.WRITE, nr=20),
 )

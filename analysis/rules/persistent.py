@@ -237,7 +237,8 @@ def _unmapped_in_use(judge: Judge, unmap: TreeUnmap) -> None:
     source="Linux xen_blkbk_map, max_persistent_grants",
     obligation="A ring keeps no more grants than the limit, and unmaps what does not fit before the "
     "response.",
-    needs=_TREE | {"xs_write"},
+    needs=_TREE,
+    also={"xs_write"},
     obeys=lambda play: play.set(cap=1).io(wire.WRITE),
     breaks=lambda play: play.set(cap=1).io(wire.WRITE, be_map={"pgc": 2}),
 )

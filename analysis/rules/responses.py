@@ -20,7 +20,8 @@ _MAY_BE_UNSUPPORTED = {wire.BARRIER, wire.FLUSH, wire.DISCARD}
     source="blkif.h struct blkif_response; Linux make_response, blkif_interrupt",
     obligation="Every request gets exactly one response with its id, and the ids of outstanding requests "
     "differ.",
-    needs={"be_request", "be_discard", "be_other", "be_response", "fe_queue", "fe_id"},
+    needs={"be_request", "be_discard", "be_other", "be_response"},
+    also={"fe_queue", "fe_id"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ)),
     breaks=lambda play: play.io(wire.WRITE, be_response={"id": 3}),
 )

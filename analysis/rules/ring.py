@@ -41,7 +41,8 @@ def _signed(difference: int) -> int:
     side="both",
     source="ring.h __RING_SIZE; blkif.h struct blkif_sring",
     obligation="A ring has as many entries as fit in its pages, rounded down to a power of two.",
-    needs={"be_request", "fe_queue", "fe_id", "xs_write"},
+    needs={"be_request"},
+    also={"fe_queue", "fe_id", "xs_write"},
     obeys=lambda play: play.io(wire.READ),
     breaks=lambda play: play.set(nr_ents=64).io(wire.READ),
 )
@@ -84,7 +85,8 @@ def _sizes(ring: Ring) -> list[tuple[Bound, int]]:
     source="ring.h RING_FULL, RING_REQUEST_PROD_OVERFLOW; Linux __do_block_io_op",
     obligation="No more requests are outstanding than the ring has entries, and a backend that is told of "
     "more stops.",
-    needs={"be_request", "fe_queue", "fe_id"},
+    needs={"be_request"},
+    also={"fe_queue", "fe_id"},
     obeys=lambda play: play.burst(32),
     breaks=lambda play: play.io(wire.READ, fe_queue={"req_prod_pvt": 32, "rsp_cons": 0}),
 )
@@ -133,7 +135,8 @@ def _back_overfull(judge: Judge, halves: Sequence[BackHalf]) -> None:
     source="ring.h RING_PUSH_RESPONSES; Linux make_response, blkif_interrupt",
     obligation="Each response advances rsp_prod by one, never past the requests taken, and indices never "
     "step back.",
-    needs={"be_request", "be_discard", "be_other", "be_response", "fe_irq"},
+    needs={"be_request", "be_discard", "be_other", "be_response"},
+    also={"fe_queue", "fe_id", "fe_irq", "fe_response"},
     obeys=lambda play: play.burst(3),
     breaks=lambda play: (play.io(wire.READ), play.io(wire.READ, be_response={"rsp_prod_pvt": 3})),
 )

@@ -1,6 +1,6 @@
 """Loss windows: found by source, overlap and kind, whatever their order."""
 
-from blkproof.analysis.losses import Losses, words
+from blkproof.analysis.losses import NO_FILE, Losses, words
 from blkproof.traces.stream import FOREVER, LossWindow
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,3 +29,5 @@ def test_source_and_kind():
 def test_words():
     assert words(window(0, 1)) == "dom0 lost 1 records (dom0/trace/cpu0.raw @0x10)"
     assert words(window(0, 1, event="gt_map", count=None)).startswith("dom0 lost records of gt_map (")
+    unarmed = LossWindow("dom0", -1, 0, FOREVER, None, NO_FILE, 0, "gt_map")
+    assert words(unarmed) == "dom0 did not record gt_map"

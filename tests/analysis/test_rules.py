@@ -43,22 +43,48 @@ def test_example_that_breaks(name):
     assert all(bound.file for bound in finding.bound)
 
 
+def without(name, missing, source):
+    play = Play()
+    RULES[name].obeys(play)
+    play.close()
+    play.rows = [row for row in play.rows if row[0] != missing or row[2]["source"] not in source]
+    probes = {
+        who: EVENTS.keys() - ({missing} if who in source else set()) for who in ("dom0", "guest1", "xen")
+    }
+    return judge(history.replay(play.table(probes), play.facts()))
+
+
 @pytest.mark.parametrize("name", EXPECTED)
-def test_needs_are_needed(name):
+def test_what_a_rule_needs_is_needed(name):
     """Without any one event that a rule needs it decides nothing, and the verdict can't be PASS."""
     for missing in RULES[name].needs:
-        play = Play()
-        RULES[name].obeys(play)
-        play.close()
-        probes = {
-            "dom0": EVENTS.keys() - {missing},
-            "guest1": EVENTS.keys() - {missing},
-            "xen": EVENTS.keys() - {missing},
-        }
-        verdict = judge(history.replay(play.table(probes), play.facts()))
+        verdict = without(name, missing, {"dom0", "guest1"})
         assert verdict.outcome is Outcome.INCONCLUSIVE
         assert verdict.rules[name].decided == 0
-        assert missing in verdict.rules[name].reasons[0]
+        assert f"{name} needs {missing}, but" in verdict.rules[name].reasons[0]
+
+
+@pytest.mark.parametrize("source", ["dom0", "guest1"])
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_a_rule_uses_is_missed(name, source):
+    """Without what it uses besides, a rule blames nobody, and says what it had to do without."""
+    for missing in RULES[name].also:
+        verdict = without(name, missing, {source})
+        assert verdict.findings == ()
+        if EVENTS[missing].origin in ("either", {"dom0": "backend", "guest1": "frontend"}[source]):
+            assert verdict.outcome is Outcome.INCONCLUSIVE
+            assert any(f"do without {missing}" in reason for reason in verdict.rules[name].reasons)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_lost_guest_is_no_reason_to_blame(name):
+    play = Play()
+    RULES[name].obeys(play)
+    play.close()
+    play.rows = [row for row in play.rows if row[2]["source"] != "guest1"]
+    probes = {"dom0": EVENTS.keys(), "xen": EVENTS.keys()}
+    verdict = judge(history.replay(play.table(probes), play.facts()))
+    assert (verdict.outcome, verdict.findings) == (Outcome.INCONCLUSIVE, ())
 
 
 def test_a_rule_can_not_be_registered_twice_or_need_what_no_probe_gives():
