@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.analysis.histories import lose_kind, lose_stretch, plays
 
-thorough = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def judged(play):
