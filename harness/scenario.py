@@ -33,7 +33,7 @@ class Scenario(BaseModel):
     seed: int = Field(ge=0, lt=1 << 32)
     settings: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
     fio: Mapping[str, str | int]
-    stall_s: int = Field(default=10, ge=1, le=600)
+    stall_s: int = Field(default=5, ge=1, le=600)
 
     @field_validator("settings")
     @classmethod

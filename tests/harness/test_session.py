@@ -147,7 +147,7 @@ def test_a_good_run_becomes_a_sealed_capture(record):
         *("sh", "/lib/blkproof/agent/run.sh", "guest1"),
         "feature_persistent=N max_persistent_grants=1056 max_ring_page_order=0",
         "feature_persistent=N max_ring_page_order=0",
-        "40",
+        "20",
     ]
     assert "filename=/dev/xvda" in job
     assert machine.beats == ["attach", ".1.2"]

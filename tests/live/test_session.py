@@ -1,0 +1,213 @@
+"""Whole runs on a real Xen: that everything is recorded, and what becomes of runs that go wrong."""
+
+import os
+import signal
+from contextlib import contextmanager
+
+import pytest
+from blkproof.harness import session
+from blkproof.harness.errors import SessionError
+from blkproof.harness.parking import preparation
+from blkproof.harness.pool import Pool
+from blkproof.harness.probes.compiler import Definition
+from blkproof.harness.probes.errors import ProbeError
+from blkproof.harness.scenario import load_scenario
+from blkproof.traces.capture import Capture
+from blkproof.traces.events import EVENTS
+from blkproof.traces.table import EventTable
+
+pytestmark = pytest.mark.live
+
+ALWAYS = {
+    "dom0": "be_request be_map_data be_map be_map_ret be_free_persistent be_io_end be_response be_disconnect"
+    " be_fe_changed gt_map gt_unmap gt_unmap_async xs_write xs_switch ev_notify mark",
+    "guest1": "fe_queue fe_id fe_seg fe_grant fe_indirect_grant fe_irq fe_response fe_recycle fe_be_changed"
+    " gt_grant gt_claim gt_try_end gt_try_end_ret gt_end gt_put_free xs_write xs_switch ev_notify mark",
+}
+PERSISTENT = "be_get be_get_ret be_add be_add_ret be_put be_purge be_free_persistent"
+SIDES = {"dom0": "backend", "guest1": "frontend"}
+
+FAULT = """
+description = "something happens when the load begins"
+seed = 1
+stall_s = 1
+[fio]
+rw = "randwrite"
+bs = "4k"
+number_ios = 10
+exec_prerun = "sh -c '{command}'"
+"""
+
+
+@pytest.fixture(scope="session")
+def run(image, accelerator, tmp_path_factory):
+    """Return a function that runs a scenario and opens its capture; the same run is made once."""
+    made = {}
+
+    def run_it(scenario, settings=None, **more):
+        key = repr((scenario, settings))
+        if key not in made or more:
+            made[key] = Capture.open(
+                session.run(
+                    scenario,
+                    settings or {},
+                    image=image,
+                    accelerator=accelerator,
+                    out=tmp_path_factory.mktemp("run") / "capture",
+                    **{"progress": print, **more},
+                )
+            )
+        return made[key]
+
+    return run_it
+
+
+@pytest.fixture
+def fault(run, tmp_path):
+    """Return a function that runs a load which begins with a command in the guest."""
+
+    def run_it(command, **more):
+        file = tmp_path / "fault.toml"
+        file.write_text(FAULT.format(command=command))
+        return run(load_scenario(file), **more)
+
+    return run_it
+
+
+def kinds(text):
+    return set(text.split())
+
+
+@pytest.mark.parametrize("persistent", ["on", "off"])
+def test_everything_that_happens_is_recorded(run, persistent):
+    capture = run(load_scenario("basic"), {"persistent": persistent})
+    assert (capture.run["ended"], capture.run["notes"]) == ("ok", [])
+    assert not capture.fio("guest1").verify_failed
+    table = EventTable.build(capture)
+    assert table.losses == ()
+    assert not any(table.missing.values())
+    for source, side in SIDES.items():
+        armed = {name for name, kind in EVENTS.items() if kind.origin in (side, "either")}
+        assert armed - {"mark"} <= table.probes[source]
+        seen = {name for name, count in table.counts[source].items() if count}
+        assert kinds(ALWAYS[source]) - {"be_free_persistent"} <= seen
+    tree = {name for name in kinds(PERSISTENT) if table.count(name)}
+    assert tree == (kinds(PERSISTENT) if persistent == "on" else set())
+    requests = table.count("be_request")
+    assert requests >= 1300
+    assert requests == table.count("be_response") == table.count("fe_response") == table.count("fe_queue")
+
+
+@pytest.mark.parametrize("persistent", ["on", "off"])
+def test_settings_arrive_on_both_sides(run, persistent):
+    capture = run(load_scenario("basic"), {"persistent": persistent})
+    wanted = {"on": "Y", "off": "N"}[persistent]
+    assert capture.parameters("dom0")["xen_blkback"]["feature_persistent"] == wanted
+    assert capture.parameters("guest1")["xen_blkfront"]["feature_persistent"] == wanted
+    published = capture.text("xenstore/attached.txt").splitlines()
+    offers = [line for line in published if "/feature-persistent = " in line]
+    assert len(offers) == 2
+    assert all(line.endswith({"on": '"1"', "off": '"0"'}[persistent]) for line in offers)
+
+
+def test_xen_kernel_and_xenstore_tell_the_same_story(run):
+    capture = run(load_scenario("basic"), {"persistent": "off"})
+    table = EventTable.build(capture)
+    mapped = int(table.of("gt_map")["n"].sum())
+    ring_pages = 1  # mapped by another way than data
+    assert mapped + ring_pages == table.count("gt_grant") > 1000
+    armed = table.tsc[table.index["mark"]].min()
+    assert mapped + ring_pages == sum(event.tsc > armed for event in table.rows(["xen_map"]))
+    assert capture.grants("attached").complete
+    assert capture.grants("detached").complete
+    assert len(capture.grants("attached").domains[1]) >= len(capture.grants("detached").domains[1])
+    assert any(change.path.endswith("/feature-persistent") for change in capture.xenstore_changes())
+    assert "MHz processor" in capture.text("consoles/xen.log")
+
+
+def test_indirect_requests_can_be_switched_off(run):
+    table = EventTable.build(run(load_scenario("basic"), {"indirect": "off"}))
+    assert table.count("fe_indirect_grant") == 0
+    assert set(table.of("fe_queue")["max_indirect"]) == {0}
+
+
+def test_the_tree_can_be_made_too_small(run):
+    table = EventTable.build(run(load_scenario("persistent-cap")))
+    assert table.losses == ()
+    assert table.of("be_request")["pgc"].max() == 128
+    assert table.count("be_purge_work") > 0 or table.count("gt_unmap_many") > 0
+
+
+def test_a_guest_that_panics_is_a_result(fault):
+    capture = fault("echo c > /proc/sysrq-trigger")
+    assert capture.run["ended"] == "guest-panic"
+    assert "sysrq triggered crash" in capture.run["notes"][0]
+    assert capture.domains == ("dom0",)
+    assert EventTable.build(capture).count("be_fe_changed") > 0
+    assert capture.has("consoles/registers.txt")
+
+
+def test_a_load_that_stands_still_is_a_stall_and_still_recorded(fault):
+    capture = fault("sleep 1000")
+    assert capture.run["ended"] == "stall"
+    assert capture.domains == ("dom0", "guest1")
+    assert EventTable.build(capture).losses == ()
+    assert capture.has("gnttab_attached.txt")
+    assert not capture.has("gnttab.txt")
+
+
+def for_another_kernel(path, target):
+    target.write_bytes(path.read_bytes().replace(b" SMP ", b" UP. "))
+    return target
+
+
+def test_a_guest_that_never_attaches_is_a_stall_with_its_reason(fault, image, tmp_path):
+    driver = for_another_kernel(image.modules["xen_blkfront"], tmp_path / "front.ko")
+    capture = fault("true", drivers={"xen_blkfront": driver})
+    assert capture.run["ended"] == "stall"
+    assert any("xen-blkfront: insmod: can't insert" in note for note in capture.run["notes"])
+
+
+def test_a_backend_that_does_not_load_is_an_error_with_its_reason(fault, image, tmp_path):
+    driver = for_another_kernel(image.modules["xen_blkback"], tmp_path / "back.ko")
+    with pytest.raises(SessionError, match=r"insmod: can't insert .*xen-blkback"):
+        fault("true", drivers={"xen_blkback": driver})
+
+
+def test_qemu_may_be_killed_in_mid_run(fault, monkeypatch):
+    pids = []
+
+    class WatchedPool(Pool):
+        @contextmanager
+        def parked(self, *args, **kwargs):
+            with super().parked(*args, **kwargs) as machine:
+                pids.append(machine.qemu_pid)
+                yield machine
+
+    def kill_when_loading(text):
+        if text.endswith(": load"):
+            os.kill(pids[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(session, "Pool", WatchedPool)
+    capture = fault("sleep 1000", progress=kill_when_loading)
+    assert capture.run["ended"] == "qemu-died"
+    assert capture.has("consoles/qemu.log")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "p:blkproof/be_map no_such_function n=%si:s32",
+            "probe be_map: the kernel refused 'no_such_function",
+        ),
+        ("p:blkproof/be_map xenbus_write n=%xx:s32", "probe be_map: the kernel refused 'n=%xx:s32'"),
+    ],
+)
+def test_a_probe_that_the_kernel_refuses_is_named_in_its_words(image, accelerator, line, says):
+    refused = preparation([Definition("be_map", "vmlinux", line)])
+    with (
+        pytest.raises(ProbeError, match=says),
+        Pool(image, accelerator, progress=print).parked(refused),
+    ):
+        pass
