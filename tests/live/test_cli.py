@@ -1,0 +1,150 @@
+"""The command line on a real Xen: the main job, a fault in the real driver, and Ctrl-C."""
+
+import difflib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from blkproof.cli import exits
+from blkproof.images.build import package_tree
+from blkproof.images.recipe import load_recipe
+
+pytestmark = pytest.mark.live
+
+BLKPROOF = Path(sys.executable).with_name("blkproof")
+BLKBACK = "drivers/block/xen-blkback/blkback.c"
+RULES_DONE = 21
+
+
+def blkproof(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BLKPROOF, *args], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory) -> tuple[Path, list[dict]]:
+    out = tmp_path_factory.mktemp("matrix") / "runs"
+    done = blkproof(
+        "run", "basic", "--set", "persistent=on,off", "--set", "indirect=on,off", "--out", out, "--json"
+    )
+    assert done.returncode == exits.PASS, done.stdout + done.stderr
+    return out, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_four_runs_pass_and_every_rule_decided_something(matrix):
+    _, runs = matrix
+    assert [run["outcome"] for run in runs] == ["pass"] * 4
+    for run in runs:
+        assert run["requests"] > 1000
+        assert len(run["rules"]) == RULES_DONE
+        for name, result in run["rules"].items():
+            assert result["decided"] == result["checked"], (name, result)
+        decided = {name for name, result in run["rules"].items() if result["decided"]}
+        assert {"R9", "R10", "R18", "R19", "R20", "R21", "R22", "R29", "R30", "R31", "R39", "R40"} <= decided
+
+
+def test_the_features_show_in_the_counts(matrix):
+    """Persistent grants save maps; indirect descriptors carry more segments in fewer requests."""
+    _, runs = matrix
+    by_setting = {(run["settings"]["persistent"], run["settings"]["indirect"]): run for run in runs}
+    maps = {key: run["metrics"]["maps_per_request"] for key, run in by_setting.items()}
+    assert maps["on", "on"] < maps["off", "on"] / 10
+    assert maps["on", "off"] < maps["off", "off"] / 10
+    for persistent in ("on", "off"):
+        assert by_setting[persistent, "on"]["requests"] < by_setting[persistent, "off"]["requests"]
+
+
+def test_every_result_says_which_accelerator_and_why(matrix):
+    _, runs = matrix
+    for run in runs:
+        assert run["accelerator"] in {"kvm", "tcg"}
+        assert run["accelerator_why"]
+
+
+def test_captures_are_judged_the_same_again(matrix):
+    out, runs = matrix
+    done = blkproof("check", "--json", *(run["capture"] for run in runs))
+    assert done.returncode == exits.PASS
+    again = [json.loads(line) for line in done.stdout.splitlines()]
+    assert again == runs
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_same_captures_same_report(matrix, tmp_path: Path):
+    _, runs = matrix
+    pages = [tmp_path / "a.html", tmp_path / "b.html"]
+    for page in pages:
+        assert blkproof("report", *(run["capture"] for run in runs), "-o", page).returncode == exits.PASS
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_explain_tells_what_was_looked_at(matrix):
+    _, runs = matrix
+    done = blkproof("explain", runs[0]["capture"])
+    assert done.returncode == exits.PASS
+    assert "R40" in done.stdout
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    """Make a patch from an edit of the backend's source as this image has it."""
+    source = package_tree(load_recipe("debian12"), progress=print) / "driver-source" / BLKBACK
+    before = source.read_text()
+    assert before.count(old) == 1
+    lines = [text.splitlines(keepends=True) for text in (before, before.replace(old, new))]
+    patch = tmp_path / "fault.patch"
+    patch.write_text("".join(difflib.unified_diff(*lines, f"a/{BLKBACK}", f"b/{BLKBACK}")))
+    return patch
+
+
+def test_a_fault_in_the_real_driver_is_found_and_explained(tmp_path: Path):
+    """Persistent grants mapped read-only, as in the first days of the feature."""
+    patch = edited(tmp_path, "!use_persistent_gnts && ro", "ro")
+    done = blkproof("run", "basic", "--blkback-patch", patch, "--out", tmp_path / "runs", "--json")
+    assert done.returncode == exits.FAIL, done.stdout + done.stderr
+    (run,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert run["outcome"] == "fail"
+    assert "R40" in {finding["rule"] for finding in run["findings"]}
+    told = blkproof("explain", run["capture"])
+    assert told.returncode == exits.FAIL
+    assert "However" in told.stdout
+    assert "contradiction" in told.stdout
+
+
+def test_a_patch_that_does_not_apply_is_named(tmp_path: Path):
+    patch = tmp_path / "stale.patch"
+    patch.write_text(f"--- a/{BLKBACK}\n+++ b/{BLKBACK}\n@@ -1,1 +1,1 @@\n-no such line\n+another\n")
+    done = blkproof("run", "basic", "--blkback-patch", patch, "--out", tmp_path / "runs")
+    assert done.returncode == exits.HARNESS
+    assert "stale.patch" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def machines() -> set[str]:
+    found = subprocess.run(
+        ["pgrep", "-f", "qemu-system-x86_64 -machine"], capture_output=True, text=True, check=False
+    )
+    return set(found.stdout.split())
+
+
+def test_ctrl_c_leaves_no_machine(tmp_path: Path):
+    before = machines()
+    process = subprocess.Popen(
+        [BLKPROOF, "run", "basic", "--out", tmp_path / "runs"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if "load" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.stderr.read()
+    assert process.wait() == exits.INTERRUPTED
+    while machines() - before:  # the warden ends it; if it did not, the suite's own limit would show it
+        time.sleep(0.05)
