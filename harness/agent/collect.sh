@@ -24,7 +24,7 @@ disk_in_xenstore() {
 collect() {
     drain $OUT/dom0/trace
     tail -c +"$((log_begin + 1))" /var/log/xenstored-trace.log > $OUT/xenstore/access.log
-    while [ -e "/proc/$xentrace" ]; do usleep 10000; done
+    while [ -e "/proc/$xentrace" ]; do nap 0.01; done
     mv $WORK/xentrace.bin $OUT
 }
 

@@ -20,8 +20,7 @@ read -r from
 read -r front
 while read -r line && [ "$line" != $END_OF_ORDERS ]; do echo "$line"; done > $WORK/job.fio
 if [ "$from" != ours ]; then
-    mkfifo $WORK/silence # an end of what we send would end what we get
-    nc $from 0<> $WORK/silence > $DRIVER
+    nc $from 0<> $WORK/silence > $DRIVER # an end of what we send would end what we get
 fi
 
 said=$(insmod $DRIVER $front 2>&1 < /dev/null) || echo "xen-blkfront: $said"
@@ -31,7 +30,7 @@ mark armed
 tell armed
 
 (
-    until [ -b $DISK ]; do usleep 20000; done
+    until [ -b $DISK ]; do nap 0.02; done
     tell load &
     mark load
     fio --output-format=json --output=$OUT/fio.json $WORK/job.fio > $OUT/fio.log 2>&1
@@ -43,7 +42,7 @@ tell armed
 next_event 3600 over
 tries=0
 while [ -e $DEVICE ] && [ $tries -lt 40 ]; do
-    usleep 25000
+    nap 0.025
     tries=$((tries + 1))
 done
 mark disarm

@@ -15,6 +15,9 @@ phase() { say "phase $1"; mark "$1"; }
 # A mark in the trace itself; a trace that is off refuses it.
 mark() { echo "blkproof:$1" > $TRACING/trace_marker; } 2> /dev/null
 
+# nap SECONDS: sleeps without a fork, by reading from a pipe that nobody writes to.
+nap() { read -r -t "$1" nothing <> $WORK/silence; }
+
 uptime_s() { read -r up _ < /proc/uptime; echo "${up%%.*}"; }
 
 # copy_text FROM TO: files of a kernel have no size, and cat would be a fork.
@@ -35,9 +38,10 @@ parameters() {
 refused() { dmesg | grep -F 'Failed to re-register probe'; }
 
 # events_from PATH: begins to watch; each key that appears below PATH becomes a line of $WORK/events.
+# To be called once, at parking, for nap needs it too.
 # Opened for both ways, a pipe neither waits for the other end nor ends with it.
 events_from() {
-    mkfifo $WORK/events
+    mkfifo $WORK/events $WORK/silence
     xenstore-watch "$1" < /dev/null 1<> $WORK/events 2> /dev/null &
 }
 
@@ -76,7 +80,7 @@ drain() {
     done
     cp $TRACING/saved_cmdlines $TRACING/trace_clock "$1"
     cp -r $WORK/constant/. "$1"
-    until drained; do usleep 10000; done
+    until drained; do nap 0.01; done
     kill $readers
     wait $readers 2> /dev/null
 }

@@ -49,7 +49,7 @@ watch_progress() {
             xenstore-write "$keys/stall" 1
             return
         fi
-        usleep 200000
+        nap 0.2
     done
 }
 
@@ -96,7 +96,7 @@ grants gnttab_attached.txt
 phase detach
 if [ $ended = ok ]; then
     xl block-detach "$guest" xvda >&2 || give_up detach-failed
-    while [ $ended = ok ] && [ -e $BACKEND/vbd-* ]; do usleep 20000; done
+    while [ $ended = ok ] && [ -e $BACKEND/vbd-* ]; do nap 0.02; done
 fi
 
 phase disarm

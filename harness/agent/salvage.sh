@@ -14,7 +14,7 @@ stop_recording
 if [ -n "${1-}" ] && read -r listener < $WORK/listener.pid; then
     xenstore-write "/local/domain/$domid/$KEYS/over" 1
     limit=$(($(uptime_s) + $1))
-    while [ -e "/proc/$listener" ] && [ "$(uptime_s)" -lt $limit ]; do usleep 50000; done
+    while [ -e "/proc/$listener" ] && [ "$(uptime_s)" -lt $limit ]; do nap 0.05; done
 fi
 collect
 send
