@@ -85,7 +85,7 @@ def _park(machine: Machine, files: Mapping[str, bytes]) -> None:
     sizes = " ".join(f"{who.upper()}_BUFFER_KB={size}" for who, size in _BUFFER_KB.items())
     result = machine.ssh.run(
         f"{sizes} sh {AGENT}/park.sh {GUEST} {GUEST_ADDRESS}",
-        timeout_s=_PARK_S * machine.accelerator.slowness,
+        timeout_s=_PARK_S,
     )
     if result.rc:
         said = (result.out + result.err).decode("utf-8", "replace").strip()

@@ -29,6 +29,8 @@ from blkproof.images.cache import cache_root
 from blkproof.traces.capture import seal
 
 Progress = Callable[[str], None]
+AtLoad = Callable[[Machine, int], None]
+"""What to do when the disk is attached, with the machine and the guest's domid."""
 
 DISK: Final = "/dev/xvda"
 VDEV: Final = 51712
@@ -36,6 +38,8 @@ VDEV: Final = 51712
 HARNESS_FAILED: Final = "harness"
 """``ended`` of a run that the harness itself broke off."""
 
+_LOAD: Final = "load"
+"""The agent's phase that begins when the disk is attached."""
 _RUN_LIMIT_S: Final = 300.0
 _PULL_LIMIT_S: Final = 20.0
 _GUEST_PULL_LIMIT_S: Final = 3.0
@@ -66,6 +70,7 @@ class _Plan:
     accelerator: Accelerator
     drivers: Mapping[str, Path]
     progress: Progress
+    at_load: AtLoad
 
     @property
     def modules(self) -> Mapping[str, Path]:
@@ -81,12 +86,13 @@ def run(
     out: Path,
     drivers: Mapping[str, Path] | None = None,
     progress: Progress,
+    at_load: AtLoad = lambda _machine, _domid: None,
 ) -> Path:
     """Run a scenario and return its sealed capture, the new directory ``out``.
 
     ``drivers`` replaces drivers of the image by others, by module name (with DWARF, for the probes).  A
     crash or stall of the machine is a result: the capture holds what could be saved, and its ``ended``
-    says what happened.
+    says what happened.  ``at_load`` is called when the disk is attached, and holds nothing up but itself.
 
     :raise ScenarioError: for a setting or value that there is not.
     :raise SessionError: when ``out`` exists or the agents fail.
@@ -94,7 +100,7 @@ def run(
     """
     if out.exists():
         raise SessionError(f"{out} exists already; give another directory, or move it away")
-    plan = _Plan(scenario, scenario.resolve(settings), image, accelerator, drivers or {}, progress)
+    plan = _Plan(scenario, scenario.resolve(settings), image, accelerator, drivers or {}, progress, at_load)
     account = Account()
     with _workplace(out) as work:
         try:
@@ -165,7 +171,7 @@ def _drive(machine: Machine, plan: _Plan, account: Account) -> None:
         result = machine.ssh.run(
             shlex.join(words),
             plan.scenario.job(DISK).encode(),
-            timeout_s=_RUN_LIMIT_S * plan.accelerator.slowness,
+            timeout_s=_RUN_LIMIT_S,
             on_line=listen,
         )
     account.notes += said
@@ -182,6 +188,8 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
             machine.supervisor.phase(phase)
             machine.supervisor.beat(phase)
             plan.progress(f"{plan.scenario.name}: {phase}")
+            if phase == _LOAD and account.domid is not None:
+                plan.at_load(machine, account.domid)
         case ["blkproof:", "beat", counters]:
             machine.supervisor.beat(counters)
         case ["blkproof:", "domid", domid] if domid.isdigit():
@@ -195,11 +203,10 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
 
 def _salvage(machine: Machine, account: Account, *, guest_lives: bool) -> None:
     """Have dom0 send what it and the guest recorded until something died or everything stood still."""
-    slowness = machine.accelerator.slowness
-    limit = f"{_GUEST_PULL_LIMIT_S * slowness:.0f}" if guest_lives else ""
+    limit = f"{_GUEST_PULL_LIMIT_S * machine.accelerator.slowness:.0f}" if guest_lives else ""
     with machine.supervisor.salvage():
         try:
-            machine.ssh.check_run(f"sh {AGENT}/salvage.sh {limit}", timeout_s=_PULL_LIMIT_S * slowness)
+            machine.ssh.check_run(f"sh {AGENT}/salvage.sh {limit}", timeout_s=_PULL_LIMIT_S)
         except HarnessError as error:
             account.notes.append(f"dom0's evidence could not be had: {error}")
 
