@@ -38,7 +38,7 @@ from blkproof.analysis.entities import (
 from blkproof.analysis.tree import Tree
 from blkproof.traces.events import Event
 
-_DISCARD_OR_OTHER: Final = {"be_discard": wire.DISCARD}
+_IMPLIED_OPERATION: Final = {"be_discard": wire.DISCARD}
 
 
 class _Thread:
@@ -97,11 +97,11 @@ class BackReplay:
     def _taken(self, event: Event) -> None:
         index = (event.req_cons - 1) & wire.INDEX_MASK
         ring = self._ring_of_request(event, index)
-        op = _DISCARD_OR_OTHER.get(event.event, event.op)
+        op = _IMPLIED_OPERATION.get(event.event, event.op)
         half = BackHalf(ring, index, event.id, op, event)
         half.same_id = ring.open.get(event.id)
         ring.halves.append(half)
-        if op != wire.INDIRECT and half.has_data:
+        if half.has_data and not half.indirect:
             half.segments = wire.direct_segments(event)
             self._uses(half, [segment.gref for segment in half.segments])
         ring.open[event.id] = half
@@ -115,7 +115,7 @@ class BackReplay:
             self._thread(event).half = None
             return
         half.data = event
-        if half.op == wire.INDIRECT:
+        if half.indirect:
             parsed = wire.parsed_segments(event)
             half.segments = parsed if len(parsed) == half.nr else None
             pages = half.taken.indirect_gref[: wire.indirect_pages(half.nr)]
@@ -161,7 +161,7 @@ class BackReplay:
         half = self._current_half(event)
         if half is not None and half.ring.address != event.ring:
             half = None
-        thread.call = MapCall(event, half, half is not None and half.op == wire.INDIRECT and not half.data)
+        thread.call = MapCall(event, half, half is not None and half.indirect and not half.data)
         if half is not None:
             half.calls.append(thread.call)
         self._size(self._current.get(event.ring), event)

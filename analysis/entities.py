@@ -155,9 +155,14 @@ class BackHalf:
     left_held: tuple[Seen, ...] = ()
 
     @property
+    def indirect(self) -> bool:
+        """Tell whether its segments are in pages of their own."""
+        return self.op == wire.INDIRECT and self.has_data
+
+    @property
     def inner_op(self) -> int:
         """The operation proper: what an indirect request wraps."""
-        return int(self.taken.indirect_op) if self.op == wire.INDIRECT else self.op
+        return int(self.taken.indirect_op) if self.indirect else self.op
 
     @property
     def has_data(self) -> bool:
@@ -167,7 +172,7 @@ class BackHalf:
     @property
     def nr(self) -> int:
         """Segments that it announces."""
-        return int(self.taken.indirect_nr if self.op == wire.INDIRECT else self.taken.nr)
+        return int(self.taken.indirect_nr if self.indirect else self.taken.nr)
 
     @property
     def mappings(self) -> list[Mapping]:

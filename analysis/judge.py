@@ -37,7 +37,8 @@ class Judge:
     def undecided(self, reason: str, count: int = 1) -> None:
         """Take down that ``count`` things could not be decided, and why."""
         self._checked += count
-        self._reasons[reason] += count
+        if count:
+            self._reasons[reason] += count
 
     def gap(self, source: str, begin: int, end: int, kinds: Collection[str] | None = None) -> str | None:
         """Return why events of ``source`` may be missing in a stretch of ticks, or None.

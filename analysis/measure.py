@@ -26,7 +26,7 @@ def measure(run: History) -> Metrics:
         writes=kinds[wire.WRITE],
         flushes=kinds[wire.FLUSH] + kinds[wire.BARRIER],
         discards=kinds[wire.DISCARD],
-        indirect=sum(half.op == wire.INDIRECT for half in halves),
+        indirect=sum(half.indirect for half in halves),
         errors=sum(half.response is not None and half.response.status != wire.OKAY for half in halves),
         segments=dict(sorted(Counter(half.nr for half in halves if half.has_data and half.nr).items())),
         maps=len(run.mappings),

@@ -11,7 +11,7 @@ from blkproof.traces.events import Event
 
 def taken(half: BackHalf, label: str | None = None) -> Bound:
     """Name a request as the backend took it off the ring."""
-    inner = f" ({wire.operation(half.inner_op)})" if half.op == wire.INDIRECT else ""
+    inner = f" ({wire.operation(half.inner_op)})" if half.indirect else ""
     what = f"request id {half.id}, {wire.operation(half.op)}{inner}, taken from ring entry {half.index}"
     return Bound.to(label or f"R{half.id}", half.taken, what)
 

@@ -134,7 +134,7 @@ def indirect_as_offered(run: History, judge: Judge) -> None:
         reason = judge.gap(BACKEND, run.begin, ring.begin) if offered is None else None
         _effective(run, judge, ring, offered or 0)
         for half in ring.back.halves if ring.back else ():
-            if half.op != wire.INDIRECT or half.nr <= (offered or 0):
+            if not half.indirect or half.nr <= (offered or 0):
                 judge.holds()
             elif reason:
                 judge.undecided(reason)

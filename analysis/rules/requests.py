@@ -30,7 +30,7 @@ _MOST_PAGES = 8
 def direct_count(run: History, judge: Judge) -> None:
     """Count the segments that direct requests announce."""
     for half in _halves(run):
-        if half.op == wire.INDIRECT:
+        if half.indirect:
             continue
         least = 0 if half.op in _MAY_BE_EMPTY else 1
         if least <= half.nr <= wire.DIRECT_SEGMENTS:
@@ -108,7 +108,7 @@ def length_and_place(run: History, judge: Judge) -> None:
 
 
 def _length(half: BackHalf) -> int | None:
-    if half.op == wire.DISCARD:
+    if half.taken.event == "be_discard":
         return int(half.taken.nr_sectors)
     return None if half.segments is None else sum(segment.sectors for segment in half.segments)
 
@@ -171,7 +171,7 @@ def indirect_form(run: History, judge: Judge) -> None:
     for ring in run.rings:
         for request in ring.requests:
             half = request.back
-            if half is None or half.op != wire.INDIRECT:
+            if half is None or not half.indirect:
                 continue
             wrong = _wrong_head(half)
             if wrong is None and half.response is not None:

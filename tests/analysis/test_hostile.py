@@ -45,7 +45,7 @@ def events():
     return st.sampled_from(sorted(EVENTS)).flatmap(lambda name: st.tuples(st.just(name), fields(name)))
 
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def judged(rows):
