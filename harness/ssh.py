@@ -1,5 +1,6 @@
 """SSH into dom0: commands with their output as it comes, and files put in place."""
 
+import os
 import shlex
 import socket
 import time
@@ -107,6 +108,22 @@ class Ssh:
         directory = shlex.quote(str(Path(path).parent))
         fill = f"mkdir -p {directory} && cat > {temporary}"
         self.check_run(f"{fill} && chmod {mode:o} {temporary} && mv {temporary} {final}", data)
+
+    @contextmanager
+    def opened(self, command: str, terminal: os.terminal_size | None = None) -> Iterator[paramiko.Channel]:
+        """Give the channel of a running command to talk to, on a terminal of that size if one is given."""
+        self.connect()
+        with self._as_ssh_error(f"SSH command {_short(command)}"):
+            channel = self._open_channel()
+            try:
+                if terminal is not None:
+                    channel.get_pty(os.environ.get("TERM", "vt100"), terminal.columns, terminal.lines)
+                else:
+                    channel.set_combine_stderr(True)
+                channel.exec_command(command)
+                yield channel
+            finally:
+                channel.close()
 
     def close(self) -> None:
         """End the connection; a later command opens a new one."""
