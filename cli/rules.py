@@ -25,6 +25,7 @@ def rules(as_json: bool) -> None:
                         "source": rule.source,
                         "obligation": rule.obligation,
                         "needs": sorted(rule.needs),
+                        "also": sorted(rule.also),
                     }
                     for rule in known
                 ],
@@ -36,3 +37,5 @@ def rules(as_json: bool) -> None:
         click.echo(f"{rule.id:<4} {rule.level:<6} {rule.side:<9} {rule.obligation}")
         click.echo(f"{'':21}source: {rule.source}")
         click.echo(f"{'':21}needs:  {', '.join(sorted(rule.needs))}")
+        if rule.also:
+            click.echo(f"{'':21}uses:   {', '.join(sorted(rule.also))}")
