@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from blkproof.harness.errors import HarnessError, Loss, MachineLost, SessionError
+from blkproof.harness.evidence import gather, refused_probes
 from blkproof.harness.host import Accelerator, qemu_version
 from blkproof.harness.machine import Machine
 from blkproof.harness.parking import AGENT, GUEST, preparation
@@ -23,7 +24,6 @@ from blkproof.harness.probes.load import load_probes
 from blkproof.harness.scenario import Scenario
 from blkproof.harness.settings import module_parameters
 from blkproof.harness.shape import QEMU
-from blkproof.harness.unpacking import END_OF_BULK, unpack
 from blkproof.images.build import Image
 from blkproof.images.cache import cache_root
 from blkproof.traces.capture import seal
@@ -43,8 +43,6 @@ _LOAD: Final = "load"
 _RUN_LIMIT_S: Final = 300.0
 _PULL_LIMIT_S: Final = 20.0
 _GUEST_PULL_LIMIT_S: Final = 3.0
-_PROBES_REFUSED: Final = 2
-"""Exit status of run.sh when a driver's probe could not be armed."""
 
 
 @dataclass
@@ -54,6 +52,7 @@ class Account:
     ended: str = HARNESS_FAILED
     domid: int | None = None
     notes: list[str] = field(default_factory=list)
+    grant_dumps: list[str] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _begin: float = field(default_factory=time.monotonic)
 
@@ -142,9 +141,11 @@ def _record(plan: _Plan, work: Path, account: Account) -> None:
             account.ended = lost.kind.value
             account.notes.append(str(lost))
             if lost.kind.dom0_lives:
-                _salvage(machine, account, guest_lives=lost.kind is not Loss.GUEST_PANIC)
+                _salvage(machine, plan, account, guest_lives=lost.kind is not Loss.GUEST_PANIC)
         finally:
-            _pull(machine, work, account)
+            account.notes += gather(machine, work, account.grant_dumps)
+    if refused := refused_probes(work):
+        raise ProbeError(f"a driver does not take a probe: {'; '.join(refused)}")
 
 
 def _put_drivers(machine: Machine, drivers: Mapping[str, Path]) -> None:
@@ -175,8 +176,6 @@ def _drive(machine: Machine, plan: _Plan, account: Account) -> None:
             on_line=listen,
         )
     account.notes += said
-    if result.rc == _PROBES_REFUSED:
-        raise ProbeError(f"a driver does not take a probe: {'; '.join(said)}")
     if result.rc:
         raise SessionError(f"the agent in dom0 ended with status {result.rc}: {'; '.join(said) or 'no word'}")
 
@@ -194,6 +193,8 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
             machine.supervisor.beat(counters)
         case ["blkproof:", "domid", domid] if domid.isdigit():
             account.domid = int(domid)
+        case ["blkproof:", "grants", name]:
+            account.grant_dumps.append(name)
         case ["blkproof:", "ended", how]:
             account.ended = how
         case _:
@@ -201,44 +202,16 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
     return True
 
 
-def _salvage(machine: Machine, account: Account, *, guest_lives: bool) -> None:
+def _salvage(machine: Machine, plan: _Plan, account: Account, *, guest_lives: bool) -> None:
     """Have dom0 send what it and the guest recorded until something died or everything stood still."""
     limit = f"{_GUEST_PULL_LIMIT_S * machine.accelerator.slowness:.0f}" if guest_lives else ""
     with machine.supervisor.salvage():
         try:
-            machine.ssh.check_run(f"sh {AGENT}/salvage.sh {limit}", timeout_s=_PULL_LIMIT_S)
+            result = machine.ssh.check_run(f"sh {AGENT}/salvage.sh {limit}", timeout_s=_PULL_LIMIT_S)
+            for line in result.err.decode("utf-8", "replace").splitlines():
+                _heed(line, machine, plan, account)
         except HarnessError as error:
             account.notes.append(f"dom0's evidence could not be had: {error}")
-
-
-def _pull(machine: Machine, work: Path, account: Account) -> None:
-    """Unpack what dom0 sent, as far as it goes, and add the consoles."""
-    data = machine.bulk.read_bytes()
-    if not data.endswith(END_OF_BULK):
-        account.notes.append(f"dom0 sent {len(data)} bytes of evidence, without an end")
-    _unpack(data, work, account)
-    of_guest = work / f"{GUEST}.tar"
-    if of_guest.exists():
-        _unpack(of_guest.read_bytes(), work / GUEST, account)
-        of_guest.unlink()
-    machine.copy_logs(work / "consoles")
-    _restore_boot_text(work)
-
-
-def _unpack(data: bytes, target: Path, account: Account) -> None:
-    try:
-        unpack(data, target)
-    except SessionError as error:
-        account.notes.append(str(error))
-
-
-def _restore_boot_text(work: Path) -> None:
-    """Put what Xen printed at its boot, before the machine was saved, in front of its console."""
-    boot = work / "xen-boot.txt"
-    if boot.exists():
-        console = work / "consoles" / "xen.log"
-        console.write_bytes(boot.read_bytes() + console.read_bytes())
-        boot.unlink()
 
 
 def _manifest(plan: _Plan, account: Account) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# arm.sh WHO BUFFER_KB: sets WHO's probes up, ready to record but not recording yet.
+# arm.sh WHO BUFFER_KB DIRECTORY: sets WHO's probes up, ready to record but not recording yet, and puts
+# into DIRECTORY what tells how to read the record.
 # Probes in a module that isn't loaded take effect when it is.
 . /lib/blkproof/agent/lib.sh
 
@@ -15,12 +16,10 @@ while read -r event filter; do
 done < "$AGENT/$1.filters"
 echo 1 > $TRACING/events/blkproof/enable || exit 1
 
-# What never changes from here on: kept now, and taken along by each run.
-keep=$WORK/constant
-mkdir -p $keep/formats/ftrace $keep/formats/blkproof
-cat $TRACING/events/ftrace/print/format > $keep/formats/ftrace/print
+mkdir -p "$3/formats/ftrace" "$3/formats/blkproof"
+cat $TRACING/events/ftrace/print/format > "$3/formats/ftrace/print"
 for event in $TRACING/events/blkproof/*/; do
     event=${event%/}
-    cat "$event/format" > "$keep/formats/blkproof/${event##*/}"
+    cat "$event/format" > "$3/formats/blkproof/${event##*/}"
 done
-cp $TRACING/kprobe_events $TRACING/events/header_page $TRACING/events/header_event $keep
+cp $TRACING/kprobe_events $TRACING/trace_clock $TRACING/events/header_page $TRACING/events/header_event "$3"

@@ -7,10 +7,12 @@ stop_recording() {
     kill "$xentrace"
 }
 
-# grants NAME: Xen's own list of mapped grants.
+# grants NAME: has Xen print its own list of mapped grants.  It may be longer than Xen's memory of what it
+# printed, so the host takes it from the console and calls it NAME.
 grants() {
+    say "grants $1"
+    : > $WORK/grants
     xl debug-keys g
-    xl dmesg -c > "$OUT/$1"
 }
 
 # disk_in_xenstore NAME: what both sides have published about the disk.
@@ -25,7 +27,6 @@ collect() {
     drain $OUT/dom0/trace
     tail -c +"$((log_begin + 1))" /var/log/xenstored-trace.log > $OUT/xenstore/access.log
     while [ -e "/proc/$xentrace" ]; do nap 0.01; done
-    mv $WORK/xentrace.bin $OUT
 }
 
 # send: all of it in one tar to the host, with a last line that tells that it is whole.

@@ -7,7 +7,6 @@
 DISK=/dev/xvda
 DEVICE=/sys/bus/xen/devices/vbd-51712
 DRIVER=/lib/blkproof/xen-blkfront.ko
-mkdir -p $OUT/trace
 
 tell() { xenstore-write "$KEYS/$1" 1; }
 
@@ -47,7 +46,6 @@ while [ -e $DEVICE ] && [ $tries -lt 40 ]; do
 done
 mark disarm
 stop $OUT/trace
-refused
 drain $OUT/trace
 echo blkproof-tar
 exec tar -c -C $OUT .

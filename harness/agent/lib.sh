@@ -34,9 +34,6 @@ parameters() {
     printf '}}\n'
 }
 
-# refused: tells, in the kernel's words, of probes that could not be armed in a module just loaded.
-refused() { dmesg | grep -F 'Failed to re-register probe'; }
-
 # events_from PATH: begins to watch; each key that appears below PATH becomes a line of $WORK/events.
 # To be called once, at parking, for nap needs it too.
 # Opened for both ways, a pipe neither waits for the other end nor ends with it.
@@ -78,8 +75,7 @@ drain() {
         dd bs=4096 if="$cpu/trace_pipe_raw" >> "$1/$name.raw" 2> /dev/null &
         readers="$readers $!"
     done
-    cp $TRACING/saved_cmdlines $TRACING/trace_clock "$1"
-    cp -r $WORK/constant/. "$1"
+    copy_text $TRACING/saved_cmdlines "$1/saved_cmdlines"
     until drained; do nap 0.01; done
     kill $readers
     wait $readers 2> /dev/null

@@ -3,16 +3,16 @@
 # probes are set up, Xen's own trace runs, and GUEST's agent waits for orders.
 . /lib/blkproof/agent/lib.sh
 guest=$1 address=$2
-mkdir -p $WORK $OUT/dom0/trace $OUT/xenstore
+mkdir -p $OUT/xenstore
 domid=$(xl domid "$guest") || exit 1
 echo "$domid" > $WORK/domid
 
 insmod /lib/blkproof/brd.ko rd_nr=1 rd_size=65536 || exit 1
-sh $AGENT/arm.sh dom0 "$DOM0_BUFFER_KB" || exit 2
+sh $AGENT/arm.sh dom0 "$DOM0_BUFFER_KB" $OUT/dom0/trace || exit 2
 events_from "/local/domain/$domid/$KEYS"
 
 # -S sets the size in pages of each processor's buffer, and only once; the events are TRC_MEM.
-xentrace -D -S 256 -e 0x0010f000 $WORK/xentrace.bin > $WORK/xentrace.log 2>&1 &
+xentrace -D -S 256 -e 0x0010f000 $OUT/xentrace.bin > $WORK/xentrace.log 2>&1 &
 echo $! > $WORK/xentrace.pid
 
 # The guest's agent goes over the network line, into a shell that reads a script from there.
@@ -23,7 +23,7 @@ echo $! > $WORK/xentrace.pid
         cat "$AGENT/$file"
         echo blkproof-end-of-file
     done
-    echo "sh $AGENT/arm.sh guest $GUEST_BUFFER_KB && echo blkproof-armed"
+    echo "sh $AGENT/arm.sh guest $GUEST_BUFFER_KB $OUT/trace && echo blkproof-armed"
 } | nc "$address" 4000 > $WORK/guest.arm
 if ! grep -q blkproof-armed $WORK/guest.arm; then
     cat $WORK/guest.arm
@@ -42,4 +42,4 @@ while read -r line; do
 done < $WORK/from_guest
 
 xenstore-ls -f /local/domain > $OUT/xenstore/before.txt
-xl dmesg -c > $OUT/xen-boot.txt
+xl dmesg > $OUT/xen-boot.txt

@@ -8,7 +8,7 @@ read -r domid < $WORK/domid
 read -r log_begin < $WORK/log_begin
 mark salvage
 stop_recording
-[ -e $OUT/gnttab_attached.txt ] || grants gnttab_attached.txt
+[ -e $WORK/grants ] || grants gnttab_attached.txt
 [ -e $OUT/xenstore/attached.txt ] || disk_in_xenstore attached.txt
 
 if [ -n "${1-}" ] && read -r listener < $WORK/listener.pid; then
