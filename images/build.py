@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,13 +14,14 @@ from blkproof.images.cache import Progress, cache_root, need_memory, once
 from blkproof.images.cpio import Archive
 from blkproof.images.debs import unpack
 from blkproof.images.drivers import build_drivers, stripped
-from blkproof.images.elf import kernel_of, section_of
+from blkproof.images.elf import section_of
 from blkproof.images.errors import StaleLockError
 from blkproof.images.initramfs import OVERLAY, system_archive
 from blkproof.images.keys import make_keys
 from blkproof.images.lock import Lock, read_lock, write_lock
+from blkproof.images.packing import kernel_of
 from blkproof.images.recipe import Recipe
-from blkproof.images.toolchain import only
+from blkproof.images.toolchain import Toolchain, only
 
 _BUILD_MEMORY = 900 << 20
 _FACTS = "image.json"
@@ -134,7 +136,10 @@ def _build_locked(recipe: Recipe, lock: Lock, progress: Progress) -> Image:
         need_memory(_BUILD_MEMORY, f"building image {recipe.name}")
         tree = unpack(recipe, lock, progress)
         progress("assembling Xen, kernel and initramfs")
-        contents = _assemble(recipe, tree, work, progress)
+        drivers = build_drivers(recipe, tree, progress)
+        with tempfile.TemporaryDirectory(prefix="blkproof-tools-") as scratch:
+            tools = Toolchain(tree, recipe.driver.compiler, Path(scratch))
+            contents = _assemble(recipe, tree, work, drivers, tools)
         versions = {label: lock.version(package) for label, package in recipe.versions.items()}
         facts = {
             "name": recipe.name,
@@ -163,19 +168,20 @@ def _read_image(root: Path) -> Image:
     )
 
 
-def _assemble(recipe: Recipe, tree: Path, work: Path, progress: Progress) -> dict[str, str]:
-    kernel = kernel_of(only(tree, recipe.boot.kernel))
+def _assemble(
+    recipe: Recipe, tree: Path, work: Path, drivers: Mapping[str, Path], tools: Toolchain
+) -> dict[str, str]:
+    kernel = kernel_of(only(tree, recipe.boot.kernel), tools)
     parts = {
         "xen": gzip.decompress(only(tree, recipe.boot.xen).read_bytes()),
         "vmlinux": kernel,
         "vmlinux.btf": section_of(kernel, ".BTF"),
     }
-    drivers = build_drivers(recipe, tree, progress)
     parts |= {f"{name}.ko": module.read_bytes() for name, module in drivers.items()}
-    guest = system_archive(tree, recipe.guest, "guest", recipe.driver.compiler)
+    guest = system_archive(tree, recipe.guest, "guest", tools)
     guest.file(BLKFRONT, stripped(drivers["xen_blkfront"]).read_bytes())
     parts["guest-initramfs"] = _bytes_of(guest)
-    dom0 = system_archive(tree, recipe.dom0, "dom0", recipe.driver.compiler)
+    dom0 = system_archive(tree, recipe.dom0, "dom0", tools)
     dom0.file(BLKBACK, stripped(drivers["xen_blkback"]).read_bytes())
     dom0.file("guest/vmlinuz", kernel)
     dom0.file("guest/initramfs", parts["guest-initramfs"])

@@ -18,6 +18,9 @@ from blkproof.images.toolchain import cores
 _UNPACKED_SIZE = 1500 << 20
 _NEVER_NEEDED = ("./usr/share/*", "*/kernel/sound/*", "*/kernel/drivers/gpu/*", "*/kernel/drivers/media/*")
 _DRIVER_SOURCES = "drivers/block/xen-blk*"
+_MERGED = ("bin", "lib", "lib64", "sbin")
+"""Directories that every system has in /usr; older suites' packages don't say so."""
+_UNTAR = ("tar", "-x", "--keep-directory-symlink", "-C")
 
 
 def fetch(recipe: Recipe, lock: Lock, progress: Progress) -> dict[str, Path]:
@@ -47,6 +50,9 @@ def unpack(recipe: Recipe, lock: Lock, progress: Progress) -> Path:
         need_disk(work, _UNPACKED_SIZE, f"unpacking image {recipe.name}")
         progress(f"unpacking {len(debs)} packages")
         source = _source_package(recipe, debs)
+        for name in _MERGED:
+            (work / "usr" / name).mkdir(parents=True)
+            (work / name).symlink_to(f"usr/{name}")
         jobs = sorted(debs.items(), key=lambda item: -item[1].stat().st_size)
         with ThreadPoolExecutor(max(2, cores())) as pool:
             results = [
@@ -58,7 +64,7 @@ def unpack(recipe: Recipe, lock: Lock, progress: Progress) -> Path:
             for result in results:
                 result.result()
 
-    chosen = f"{lock.digest} {recipe.boot.source} {_NEVER_NEEDED} {_DRIVER_SOURCES}"
+    chosen = f"{lock.digest} {recipe.boot.source} {_NEVER_NEEDED} {_DRIVER_SOURCES} {_MERGED}"
     key = hashlib.sha256(chosen.encode()).hexdigest()[:32]
     return once(cache_root() / "trees" / key, progress, make)
 
@@ -113,7 +119,7 @@ def _failure(recipe: Recipe, package: LockedPackage, url: str, words: str) -> Fe
 
 def _unpack_one(name: str, deb: Path, work: Path) -> None:
     excluded = [f"--exclude={pattern}" for pattern in _NEVER_NEEDED]
-    _pipe(name, ["dpkg-deb", "--fsys-tarfile", str(deb)], ["tar", "-x", "-C", str(work), *excluded])
+    _pipe(name, ["dpkg-deb", "--fsys-tarfile", str(deb)], [*_UNTAR, str(work), *excluded])
 
 
 def _source_package(recipe: Recipe, debs: dict[str, Path]) -> str:

@@ -18,7 +18,10 @@ _MODULES = {
     "xen_blkfront": _BLOCK / "xen-blkfront.ko",
 }
 _KBUILD = "obj-m := xen-blkfront.o xen-blkback/\n"
-_VERSION = b"1"
+_KERNELS_PROGRAMS = ("scripts", "tools")
+_LEFT_OUT = ("Makefile", "vmlinux")
+"""Of the headers: a Makefile that is made anew, and the types that only BTF of a module would need."""
+_VERSION = b"2"
 """To be raised when a change below gives other modules from the same sources."""
 
 
@@ -82,7 +85,9 @@ class _Build:
         common = only(self._tree, "usr/src/linux-headers-*-common")
         self._kernel.mkdir()
         for path in headers.iterdir():
-            if path.name != "Makefile":
+            if path.name in _KERNELS_PROGRAMS:
+                self._tools.copy(path.resolve(), self._kernel / path.name)
+            elif path.name not in _LEFT_OUT:
                 (self._kernel / path.name).symlink_to(path.resolve())
         # The package's own Makefile names its other half by a path outside of the cache.
         (self._kernel / "Makefile").write_text(f"include {common}/Makefile\n")

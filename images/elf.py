@@ -1,8 +1,5 @@
-"""Reading ELF files: needed libraries, symbols, module dependencies, kernels and their BTF."""
+"""Reading ELF files: needed libraries, symbols, module dependencies, sections."""
 
-import gzip
-import lzma
-import struct
 from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +12,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import Symbol, SymbolTableSection
 
+LOADER = "ld-linux-x86-64.so.2"
+"""The program that loads the libraries of another; itself among the libraries."""
+
 _LIBRARY_DIRS = (
-    "lib/x86_64-linux-gnu",
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/x86_64-linux-gnu/*",
     "usr/lib/xen-*/lib/x86_64-linux-gnu",
@@ -53,6 +52,12 @@ class Libraries:
                 found[name] = self.find(name)
                 queue += needed_libraries(found[name])
         return dict(sorted(found.items()))
+
+
+def is_elf(path: Path) -> bool:
+    """Tell whether a file is a program, a library or a module."""
+    with path.open("rb") as handle:
+        return handle.read(4) == b"\x7fELF"
 
 
 def needed_libraries(path: Path) -> list[str]:
@@ -105,25 +110,6 @@ def module_dependencies(module: bytes) -> list[str]:
     return [
         name for key, _, value in fields if key == b"depends" for name in value.decode().split(",") if name
     ]
-
-
-def kernel_of(vmlinuz: Path) -> bytes:
-    """Return the ELF kernel inside a bzImage.
-
-    Xen would unpack it by itself, but slowly on an emulated CPU.
-    Layout: Linux, Documentation/arch/x86/boot.rst, setup_sects, payload_offset, payload_length.
-    """
-    image = vmlinuz.read_bytes()
-    setup_sectors = image[0x1F1] or 4
-    offset, length = struct.unpack_from("<II", image, 0x248)
-    start = (setup_sectors + 1) * 512 + offset
-    payload = image[start : start + length]
-    if payload.startswith(b"\xfd7zXZ"):
-        # The payload's last four bytes are its unpacked size, no part of the stream.
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
-    if payload.startswith(b"\x1f\x8b"):
-        return gzip.decompress(payload[:-4])
-    raise PackageError(f"{vmlinuz.name}: packed in a way blkproof cannot unpack ({payload[:4].hex()})")
 
 
 def section_of(kernel: bytes, name: str) -> bytes:

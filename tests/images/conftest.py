@@ -128,3 +128,14 @@ def debian12() -> Recipe:
 def debian12_tree(debian12: Recipe) -> Path:
     """Return the unpacked packages of the real recipe, from the user's own cache."""
     return package_tree(debian12, progress=print)
+
+
+@pytest.fixture(scope="session")
+def debian13() -> Recipe:
+    return load_recipe("debian13")
+
+
+@pytest.fixture(scope="session")
+def debian13_tree(debian13: Recipe) -> Path:
+    """Return the same of a newer suite: its programs ask for more than an older host's libraries have."""
+    return package_tree(debian13, progress=print)

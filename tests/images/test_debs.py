@@ -70,6 +70,14 @@ def test_a_file_that_went_bad_in_the_cache_is_fetched_again(pool, tiny_recipe, l
     assert fetch(tiny_recipe, lock, print)["a"].read_bytes() == good
 
 
+def test_packages_of_any_suite_meet_in_one_usr(pool, tiny_recipe, lock_of, source_package):
+    older = pool.add("a", {"bin/a": b"a", "lib/modules/a": b"a"})
+    newer = pool.add("b", {"usr/bin/b": b"b", "usr/lib64/b": b"b"})
+    tree = unpack(tiny_recipe, lock_of(tiny_recipe, older, newer, source_package), print)
+    for path in ("bin/a", "usr/bin/a", "bin/b", "usr/bin/b", "usr/lib/modules/a", "lib64/b"):
+        assert (tree / path).read_bytes() == path[-1].encode()
+
+
 def test_unpacking_takes_all_files_and_only_the_drivers_of_the_source(
     pool, tiny_recipe, lock_of, source_package
 ):
@@ -77,7 +85,7 @@ def test_unpacking_takes_all_files_and_only_the_drivers_of_the_source(
     tree = unpack(tiny_recipe, lock_of(tiny_recipe, package, source_package), print)
     files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
     driver_source = "driver-source/drivers/block"
-    assert files == {"bin/a", f"{driver_source}/xen-blkfront.c", f"{driver_source}/xen-blkback/a.c"}
+    assert files == {"usr/bin/a", f"{driver_source}/xen-blkfront.c", f"{driver_source}/xen-blkback/a.c"}
 
 
 def test_a_package_that_cannot_be_unpacked_leaves_no_tree(cache, pool, tiny_recipe, lock_of, source_package):

@@ -1,35 +1,12 @@
-import lzma
-import struct
-
 import pytest
 from blkproof.images.elf import (
     Libraries,
-    kernel_of,
     module_dependencies,
     needed_libraries,
     section_of,
     undefined_symbols,
 )
 from blkproof.images.errors import PackageError
-
-
-def bzimage(payload):
-    """Return the shortest file that the boot protocol calls a bzImage: one setup sector, then the payload."""
-    setup = bytearray(2 * 512)
-    setup[0x1F1] = 1
-    struct.pack_into("<II", setup, 0x248, 16, len(payload))
-    return bytes(setup) + bytes(16) + payload + b"behind"
-
-
-def test_the_kernel_is_taken_out_of_its_image(tmp_path):
-    (tmp_path / "vmlinuz").write_bytes(bzimage(lzma.compress(b"the kernel") + b"\x0a\0\0\0"))
-    assert kernel_of(tmp_path / "vmlinuz") == b"the kernel"
-
-
-def test_an_unknown_packing_is_told(tmp_path):
-    (tmp_path / "vmlinuz").write_bytes(bzimage(b"\x01\x02\x03\x04rest"))
-    with pytest.raises(PackageError, match=r"vmlinuz: packed in a way .*01020304"):
-        kernel_of(tmp_path / "vmlinuz")
 
 
 def test_a_program_is_followed_through_all_its_libraries(debian12_tree):
