@@ -35,7 +35,8 @@ class Probe:
     """One row: where in the kernel an event of the schema is seen, and how to fetch its fields.
 
     ``fields`` are C expressions over the function's parameters (``$retval`` with ``returns``), in the
-    order of the schema.  ``when`` is a filter over the fields, in ftrace's language.
+    order of the schema.  ``when`` is a filter over the fields, in ftrace's language.  Where kernels
+    differ, a function or an expression may be several with ``|`` between: the first that fits is taken.
     """
 
     event: str
@@ -74,29 +75,35 @@ def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> Definition:
     if row.module not in sources:
         raise ProbeError(f"probe {row.event}: no types of {row.module}, only of {', '.join(sources)}")
     source = sources[row.module]
-    function = source.function(row.function)
+    function = next(filter(None, map(source.function, _alternatives(row.function))), None)
     if function is None:
+        names = " nor ".join(f"{name}()" for name in _alternatives(row.function))
         raise ProbeError(
-            f"probe {row.event}: {row.module} has no function {row.function}() that can be probed;"
+            f"probe {row.event}: {row.module} has no function {names} that can be probed;"
             " was it inlined or renamed?"
         )
-    arguments = [argument for field in row.fields for argument in _field(row, field, function, source)]
-    place = row.function if row.module == KERNEL else f"{row.module}:{row.function}"
+    place = function.name if row.module == KERNEL else f"{row.module}:{function.name}"
+    arguments = [argument for field in row.fields for argument in _field(row, place, field, function, source)]
     kind = f"r{_RETURNS_AT_ONCE}" if row.returns else "p"
     line = " ".join([f"{kind}:{GROUP}/{row.event}", place, *(a.text for a in arguments)])
     _check_limits(row, arguments, line)
     return Definition(row.event, row.module, line, row.when)
 
 
-def _field(row: Probe, field: str, function: Function, source: TypeSource) -> list[_Argument]:
-    text = row.fields[field]
-    try:
-        dtype = _dtype(row.event, field)
-        terms = evaluate(text, function, source, returns=row.returns)
-        return list(_string(field, terms) if dtype == "str" else _numbers(field, dtype, terms))
-    except ExpressionError as wrong:
-        where = f"{row.module}:{row.function}"
-        raise ProbeError(f"probe {row.event} ({where}), {field} = {text}: {wrong}") from wrong
+def _alternatives(text: str) -> list[str]:
+    return [each.strip() for each in text.split("|")]
+
+
+def _field(row: Probe, place: str, field: str, function: Function, source: TypeSource) -> list[_Argument]:
+    faults = []
+    for text in _alternatives(row.fields[field]):
+        try:
+            dtype = _dtype(row.event, field)
+            terms = evaluate(text, function, source, returns=row.returns)
+            return list(_string(field, terms) if dtype == "str" else _numbers(field, dtype, terms))
+        except ExpressionError as wrong:
+            faults.append(f"{field} = {text}: {wrong}")
+    raise ProbeError(f"probe {row.event} ({place}), {'; or '.join(faults)}")
 
 
 def _dtype(event: str, field: str) -> str:

@@ -131,7 +131,12 @@ _BACKEND: Final = (
     ),
     Probe("be_purge", _BACK, "purge_persistent_gnt", {"ring": "ring", **_TREE}),
     Probe("be_purge_work", _BACK, "xen_blkbk_unmap_purged_grants", {"work": "work"}),
-    Probe("be_free_persistent", _BACK, "free_persistent_gnts", {"ring": "ring", "num": "num", **_TREE}),
+    Probe(
+        "be_free_persistent",
+        _BACK,
+        "free_persistent_gnts",
+        {"ring": "ring", "num": "num | ring->persistent_gnt_c", **_TREE},  # passed in older kernels
+    ),
     Probe(
         "be_io_end",
         _BACK,

@@ -141,6 +141,22 @@ def test_what_does_not_fit_the_schema_is_refused(line, dtype, expression, says):
         line(dtype, expression)
 
 
+def test_of_alternatives_the_first_that_fits_is_taken(line):
+    assert line("s32", "gone | n | small").line == "p:blkproof/ev driver:touch f=%si:s32"
+    with pytest.raises(
+        ProbeError, match=r"f = gone: .* no parameter 'gone'.*; or f = thing->lost: .*no member 'lost'"
+    ):
+        line("s32", "gone | thing->lost")
+
+
+def test_a_function_may_have_had_other_names():
+    rows = [Probe("be_map_ret", "driver", "renamed | touch", {"rc": "n"})]
+    assert compile_rows(rows, {"driver": Source()})[0].line == "p:blkproof/be_map_ret driver:touch rc=%si:s32"
+    rows = [Probe("be_map_ret", "driver", "renamed | gone", {"rc": "n"})]
+    with pytest.raises(ProbeError, match=r"driver has no function renamed\(\) nor gone\(\) that"):
+        compile_rows(rows, {"driver": Source()})
+
+
 def test_a_row_for_no_event_or_field_is_refused():
     for event, field in (("be_map_ret", "status"), ("be_nothing", "x")):
         with pytest.raises(ProbeError, match=f"no field '{field}' of an event '{event}'"):
