@@ -72,7 +72,7 @@ def resolve(recipe: Recipe, progress: Progress) -> Lock:
         raise FetchError(f"{_KEYRING} is missing: install debian-archive-keyring")
     requested = recipe.packages.all()
     with builder_lock(f"apt-{recipe.suite}", progress):
-        options = _options(recipe.suite, host_mirror())
+        options = _options(recipe, host_mirror())
         _run(["apt-get", *options, "--error-on=any", "update"])
         plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", *requested])
         chosen = re.findall(r"^Inst (\S+) \((\S+) ", plan, re.MULTILINE)
@@ -136,17 +136,21 @@ def _host_codename() -> str:
     )
 
 
-def _options(suite: str, mirror: Mirror) -> list[str]:
-    base = cache_root() / "apt" / suite
+def _options(recipe: Recipe, mirror: Mirror) -> list[str]:
+    base = cache_root() / "apt" / recipe.suite
     shutil.rmtree(base, ignore_errors=True)
     for part in ("lists/partial", "cache/archives/partial", "empty"):
         (base / part).mkdir(parents=True)
     (base / "status").touch()
     source = f"deb [arch=amd64 signed-by={_KEYRING}]"
-    archives = [f"{mirror.main} {suite}"]
-    if suite != "sid":
-        archives += [f"{mirror.main} {suite}-updates", f"{mirror.security} {suite}-security"]
-    (base / "sources.list").write_text("".join(f"{source} {archive} main\n" for archive in archives))
+    sources = "".join(f"{source} {archive} main\n" for archive in _archives(recipe, mirror))
+    (base / "sources.list").write_text(sources)
+    # Backports are taken for the named packages only: apt itself would take none of them.
+    pins = (
+        f"Package: {names}\nPin: release n={recipe.suite}-backports\nPin-Priority: 990\n\n"
+        for names in recipe.backports
+    )
+    (base / "preferences").write_text("".join(pins))
     settings = {
         "APT::Architecture": "amd64",
         "APT::Architectures::": "amd64",
@@ -160,10 +164,20 @@ def _options(suite: str, mirror: Mirror) -> list[str]:
         "Dir::Cache": base / "cache",
         "Dir::Etc::sourcelist": base / "sources.list",
         "Dir::Etc::sourceparts": base / "empty",
-        "Dir::Etc::preferences": base / "no-preferences",
+        "Dir::Etc::preferences": base / "preferences",
         "Dir::Etc::preferencesparts": base / "empty",
     }
     return [f"-o{key}={value}" for key, value in settings.items()]
+
+
+def _archives(recipe: Recipe, mirror: Mirror) -> list[str]:
+    suite = recipe.suite
+    archives = [f"{mirror.main} {suite}"]
+    if suite != "sid":
+        archives += [f"{mirror.main} {suite}-updates", f"{mirror.security} {suite}-security"]
+    if recipe.backports:
+        archives += [f"{mirror.main} {suite}-backports"]
+    return archives
 
 
 def _stanzas(shown: str) -> Iterable[LockedPackage]:

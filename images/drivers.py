@@ -89,8 +89,8 @@ class _Build:
                 self._tools.copy(path.resolve(), self._kernel / path.name)
             elif path.name not in _LEFT_OUT:
                 (self._kernel / path.name).symlink_to(path.resolve())
-        # The package's own Makefile names its other half by a path outside of the cache.
-        (self._kernel / "Makefile").write_text(f"include {common}/Makefile\n")
+        # The package's own Makefile names both halves by paths outside of the cache.
+        (self._kernel / "Makefile").write_text(f"KBUILD_OUTPUT={self._kernel}\ninclude {common}/Makefile\n")
         (self.sources / _BLOCK / "Kbuild").write_text(_KBUILD)
         done = self._tools.run(
             [

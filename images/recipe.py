@@ -66,11 +66,15 @@ class Driver(_Part):
 
 
 class Recipe(_Part):
-    """One image: `name` is the file's stem, `path` the file that was read."""
+    """One image: `name` is the file's stem, `path` the file that was read.
+
+    `backports` are patterns of the packages that come from the suite's backports.
+    """
 
     name: str
     path: Path
     suite: str
+    backports: tuple[str, ...] = ()
     packages: Packages
     versions: dict[str, str]
     boot: Boot
