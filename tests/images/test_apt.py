@@ -2,6 +2,8 @@ import pytest
 from blkproof.images import apt
 from blkproof.images.apt import Mirror, host_mirror, resolve
 from blkproof.images.errors import FetchError
+from blkproof.images.lock import read_lock
+from blkproof.images.recipe import load_recipe
 
 
 @pytest.fixture
@@ -74,6 +76,25 @@ def test_an_archive_without_signature_is_not_trusted(tiny_recipe, pool):
     (lists / "Release").write_text("Suite: bookworm\nCodename: bookworm\nComponents: main\n")
     with pytest.raises(FetchError, match="is not signed"):
         resolve(tiny_recipe, print)
+
+
+def test_backports_are_asked_for_when_a_recipe_names_packages_of_theirs(cache, tiny_recipe):
+    def written(recipe):
+        apt._options(recipe, Mirror("http://m/debian", "http://s"))
+        return [(cache / "apt/bookworm" / name).read_text() for name in ("sources.list", "preferences")]
+
+    sources, preferences = written(tiny_recipe)
+    assert "backports" not in sources + preferences
+    sources, preferences = written(tiny_recipe.model_copy(update={"backports": ("linux-*",)}))
+    assert " http://m/debian bookworm-backports main\n" in sources
+    assert preferences.startswith("Package: linux-*\nPin: release n=bookworm-backports\n")
+
+
+def test_only_the_named_packages_came_from_backports():
+    recipe = load_recipe("debian12-backports")
+    backports = {p.name for p in read_lock(recipe.lock_path, recipe).packages if "~bpo12" in p.version}
+    assert {"linux-image-amd64", "linux-source-6.12"} <= backports
+    assert all(name.startswith("linux-") for name in backports)
 
 
 def test_stanzas_of_one_version_in_two_archives_count_once():

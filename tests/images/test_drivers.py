@@ -36,8 +36,14 @@ def sections(path):
     return {section.name: section for section in elf.iter_sections()}
 
 
-def test_each_step_of_the_protocol_is_a_function_that_a_probe_can_name(debian12, debian12_tree):
-    built = build_drivers(debian12, debian12_tree, print)
+@pytest.fixture(params=["debian12", "debian13"])
+def built(request):
+    """Return the drivers of an older and of a newer suite."""
+    recipe, tree = (request.getfixturevalue(f"{request.param}{part}") for part in ("", "_tree"))
+    return build_drivers(recipe, tree, print)
+
+
+def test_each_step_of_the_protocol_is_a_function_that_a_probe_can_name(built):
     for driver, functions in {
         "xen_blkback": {"dispatch_rw_block_io", "xen_blkbk_map", "make_response", "add_persistent_gnt"},
         "xen_blkfront": {"blkif_completion", "blkif_queue_rw_req", "get_grant", "blkfront_connect"},
@@ -47,8 +53,8 @@ def test_each_step_of_the_protocol_is_a_function_that_a_probe_can_name(debian12,
             assert functions <= symbols, path
 
 
-def test_only_the_copy_for_the_machine_is_without_dwarf(debian12, debian12_tree):
-    for path in build_drivers(debian12, debian12_tree, print).values():
+def test_only_the_copy_for_the_machine_is_without_dwarf(built):
+    for path in built.values():
         assert ".debug_info" in sections(path)
         assert ".debug_info" not in sections(stripped(path))
 

@@ -14,3 +14,10 @@ def image():
 @pytest.fixture(scope="session")
 def accelerator(image):
     return probe(image)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the images that must be asked for."""
+    if "images" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("images")])
+        items[:] = [item for item in items if not item.get_closest_marker("images")]
