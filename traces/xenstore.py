@@ -2,7 +2,8 @@ r"""The contents of xenstore, as ``xenstore-ls -fp`` lists them, and xenstored's
 
 References: Xen 4.17, tools/xenstore/xs_lib.c, sanitise_value(): what is not printable ASCII is written as
 ``\t \n \r \\``, as octal or as ``\xNN``; a quotation mark is not escaped.  tools/xenstore/xenstored_core.c,
-trace_io(): a request is logged as it is, with spaces for NULs.
+trace_io(): a request is logged as it is, with spaces for NULs; Xen 4.20 (tools/xenstored/core.c) also tells
+its domain.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from blkproof.traces.text import printable
 
 _LINE = re.compile(r'(?P<path>/[^ =]*) = "(?P<value>.*)"(?: +\([^()]*\))?')
 _CHANGE = re.compile(
-    r"^IN (?P<connection>0x[0-9a-f]+) (?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d) (?P<time>[\d:]+) "
+    r"^(?:io: )?IN (?P<connection>0x[0-9a-f]+) (?:\(d\d+\) )?"
+    r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d) (?P<time>[\d:]+) "
     r"(?P<operation>WRITE|RM|MKDIR) \((?P<path>[^ \n]*)(?: (?P<value>.*))?\)$",
     re.MULTILINE,
 )

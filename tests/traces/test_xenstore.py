@@ -83,3 +83,18 @@ IN 0x55b36f58c350 20261120 09:05:45 SET_PERMS (/local/domain/0/backend n0 r1 )
         Change("2026-11-20T09:05:44", "0x55b36f58c350", "RM", "/local/domain/0/backend/vbd/1/51712", ""),
         Change("2026-11-20T09:05:45", "0x55b36f58c350", "MKDIR", "/local/domain/0/backend/vbd/1/51712", ""),
     ]
+
+
+def test_changes_are_found_in_a_newer_xenstoreds_log_too():
+    log = """
+obj: CREATE connection 0x562e6bb80630
+io: IN 0x562e6bb72400 (d1) 20261120 09:36:11 WRITE (data/armed 1)
+io: OUT 0x562e6bb72400 (d1) 20261120 09:36:11 WRITE (OK )
+io: IN 0x562e6bb7a060 (d0) 20261120 09:36:12 RM (/libxl/1/device/vbd/51712 )
+io: OUT(START) 0x562e6bb7a060 (d0) 20261120 09:36:12 RM (OK )
+io: OUT(END) 0x562e6bb7a060 (d0) 20261120 09:36:12 RM (OK )
+"""
+    assert parse_changes(log) == [
+        Change("2026-11-20T09:36:11", "0x562e6bb72400", "WRITE", "data/armed", "1"),
+        Change("2026-11-20T09:36:12", "0x562e6bb7a060", "RM", "/libxl/1/device/vbd/51712", ""),
+    ]
