@@ -32,17 +32,17 @@ def verdict(request, tmp_path_factory):
         session.run(
             load_scenario("basic"), settings, image=image, accelerator=accelerator, out=out, progress=print
         )
-        found = check(Capture.open(out))
+        capture = Capture.open(out)
+        found = check(capture)
         assert found.outcome is Outcome.PASS, (found.findings, found.reasons)
         assert found.requests > 1000
         for rule in found.rules.values():
             assert rule.decided == rule.checked, rule
         for observed in found.metrics.observed:
             assert observed.agree, observed
-        assert {observed.what for observed in found.metrics.observed if observed.xen} >= {
-            "grants mapped",
-            "grants unmapped",
-        }
+        seen_by_xen = {observed.what for observed in found.metrics.observed if observed.xen}
+        assert seen_by_xen == {"grants mapped", "grants unmapped", "grants mapped at rest"}
+        assert any(change.path.endswith("/51712/state") for change in capture.xenstore_changes())
         return found
 
     return run
