@@ -69,14 +69,20 @@ class Toolchain:
         self, command: Sequence[str], cwd: Path, given: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a program of the tree in `cwd`, with `given` to read; the caller judges how it ended."""
-        return subprocess.run(
-            [self._tools / command[0], *command[1:]],
-            cwd=cwd,
-            input=given,
-            env=self._environment,
-            capture_output=True,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [self._tools / command[0], *command[1:]],
+                cwd=cwd,
+                input=given,
+                env=self._environment,
+                capture_output=True,
+                check=False,
+            )
+        except PermissionError as error:
+            raise PackageError(
+                f"{self._tools}: programs may not be started there: set TMPDIR to a directory "
+                "of a file system that is not mounted noexec"
+            ) from error
 
     def _stand_for(self, program: Path, place: Path, called: str = "", *first: str) -> None:
         """Put a script at `place` that starts `program`, which sees `called` or the script as its name."""

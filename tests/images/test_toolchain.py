@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from blkproof.images.errors import PackageError
 from blkproof.images.toolchain import Toolchain
 
 
@@ -38,6 +39,12 @@ def test_programs_use_their_suites_libraries_and_the_hosts_shell_those_of_the_ho
     assert "/trees/" in of_make
     assert not any("/trees/" in path for path in mapped["shell"])
     assert mapped["shell"]
+
+
+def test_a_place_where_nothing_may_be_started_is_told(tools):
+    (tools.work / "bin/make").chmod(0o644)
+    with pytest.raises(PackageError, match="bin: programs may not be started there: set TMPDIR"):
+        tools.run(["make"], tools.work)
 
 
 def test_programs_in_a_copied_directory_run_and_the_rest_stays(tools, debian13_tree, tmp_path):
