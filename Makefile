@@ -2,9 +2,10 @@
 #   make run     set everything up, then prove the scenario `basic` four times
 #   make test    set everything up, then run the whole test suite, live tests too
 #   make check   lint and type check only
+#   make test-images   a verdict on every other image, too
 #   make clean   forget the virtual environment (images and snapshots stay in the cache)
 
-.PHONY: run test check setup image clean
+.PHONY: run test test-images check setup image clean
 .DEFAULT_GOAL := run
 
 PYTHON := .venv/bin/python
@@ -32,10 +33,12 @@ run: image
 
 test: image .venv/.dev
 	$(call need,$(TEST_PACKAGES))
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy images harness traces analysis cli
+	@$(BLKPROOF) image build debian13 --relock-if-stale
+	@$(MAKE) --no-print-directory check
 	$(PYTHON) -m pytest
+
+test-images: image .venv/.dev
+	$(PYTHON) -m pytest -m images
 
 check: .venv/.dev
 	$(PYTHON) -m ruff check .
