@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from blkproof.cli import exits
 from blkproof.cli.main import COMMANDS
 
