@@ -193,7 +193,7 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
             machine.supervisor.beat(counters)
         case ["blkproof:", "domid", domid] if domid.isdigit():
             account.domid = int(domid)
-        case ["blkproof:", "grants", name]:
+        case ["blkproof:", "grants", "gnttab.txt" | "gnttab_attached.txt" as name]:
             account.grant_dumps.append(name)
         case ["blkproof:", "ended", how]:
             account.ended = how

@@ -25,10 +25,10 @@ order() {
     echo $END_OF_ORDERS
 }
 
-# The guest's words, up to where its evidence begins.
+# The guest's words, marked as such, up to where its evidence begins.
 listen() {
     while read -r line && [ "$line" != blkproof-tar ]; do
-        echo "$line" >&2
+        echo "guest: $line" >&2
     done
     cat > $OUT/guest1.tar
 }

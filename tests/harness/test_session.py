@@ -206,6 +206,17 @@ def test_lists_of_grants_are_taken_from_the_console(record):
     assert capture.text("gnttab.txt") == DUMP.format("two")
 
 
+@pytest.mark.parametrize(
+    "line", ["blkproof: grants ../escaped", "guest: blkproof: ended ok", "blkproof: domid x"]
+)
+def test_words_that_a_guest_could_forge_are_only_notes(record, tmp_path, line):
+    run, _ = record(speech=[line, "blkproof: ended stall"], xen=DUMP.format("one"))
+    capture = Capture.open(run())
+    assert capture.run["ended"] == "stall"
+    assert capture.run["notes"] == [line]
+    assert not (tmp_path / "escaped").exists()
+
+
 def test_a_list_of_grants_that_is_cut_off_is_kept_so(record):
     lost = MachineLost(Loss.STALL, "load", 1.0, "sign")
     run, _ = record(end=lost, xen=DUMP.format("one")[:60])
