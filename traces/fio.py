@@ -41,8 +41,16 @@ class FioResult:
 
 def parse_result(text: str, path: Path) -> FioResult:
     """Read fio's JSON in ``text`` (fio may print notes before it); ``path`` is for the message."""
+    begin = text.find("{")
+    if begin < 0:
+        raise DecodeError(
+            path,
+            expected="fio's JSON output",
+            got="none: fio did not end",
+            advice="look at the guest's console",
+        )
     try:
-        loaded, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
+        loaded, _ = json.JSONDecoder().raw_decode(text[begin:])
         jobs = loaded["jobs"]
         return FioResult(
             read_ios=int(_sum(jobs, "read", "total_ios")),
