@@ -119,26 +119,34 @@ def _bench(image_name: str, accel: str, patches: dict[str, tuple[Path, ...]], sa
 
 
 def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
-    """Do one run; a failure of the host ends this run alone, and is one of its outcomes."""
+    """Do one run; a failure ends this run alone, and is one of its outcomes."""
+    from blkproof.analysis.errors import AnalysisError
     from blkproof.harness.errors import HarnessError
     from blkproof.harness.session import run as run_session
+    from blkproof.traces.errors import CaptureError
 
+    capture = out / job.name
     try:
-        capture = run_session(
-            job.scenario,
-            job.settings,
-            image=bench.image,
-            accelerator=bench.accelerator,
-            out=out / job.name,
-            drivers=bench.drivers,
-            progress=say,
-        )
-    except HarnessError as error:
+        try:
+            run_session(
+                job.scenario,
+                job.settings,
+                image=bench.image,
+                accelerator=bench.accelerator,
+                out=capture,
+                drivers=bench.drivers,
+                progress=lambda text: say(f"{job.name}: {text}"),
+            )
+        except HarnessError as error:
+            if not capture.exists():
+                raise
+            say(f"{job.name}: {error}")  # what was recorded until then is sealed, and says so itself
+        say(f"{job.name}: checking")
+        judgement = judged(capture)
+    except (HarnessError, CaptureError, AnalysisError) as error:
         say(f"{job.name}: {error}")
         accelerator = {"name": bench.accelerator.name, "why": bench.accelerator.why}
         return without_capture(job.scenario.name, job.settings, str(error), accelerator=accelerator)
-    say(f"{job.name}: checking")
-    judgement = judged(capture)
     say(f"{job.name}: {judgement.outcome}, {judgement.verdict.requests} requests")
     return judgement
 

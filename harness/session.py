@@ -186,7 +186,7 @@ def _heed(line: str, machine: Machine, plan: _Plan, account: Account) -> bool:
         case ["blkproof:", "phase", phase]:
             machine.supervisor.phase(phase)
             machine.supervisor.beat(phase)
-            plan.progress(f"{plan.scenario.name}: {phase}")
+            plan.progress(phase)
             if phase == _LOAD and account.domid is not None:
                 plan.at_load(machine, account.domid)
         case ["blkproof:", "beat", counters]:
