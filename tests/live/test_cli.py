@@ -124,10 +124,16 @@ def test_a_patch_that_does_not_apply_is_named(tmp_path: Path):
 
 
 def machines() -> set[str]:
-    found = subprocess.run(
-        ["pgrep", "-f", "qemu-system-x86_64 -machine"], capture_output=True, text=True, check=False
-    )
-    return set(found.stdout.split())
+    """Return the processes that are a QEMU of ours."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # ended meanwhile
+        if command[0].endswith(b"qemu-system-x86_64"):
+            found.add(process.name)
+    return found
 
 
 def test_ctrl_c_leaves_no_machine(tmp_path: Path):
