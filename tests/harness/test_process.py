@@ -25,7 +25,7 @@ def process(tmp_path, monkeypatch):
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -110,9 +110,9 @@ def test_a_killed_harness_leaves_nothing_behind(tmp_path, how):
         "print(process.pid, flush=True)\n"
         "time.sleep(1000)\n"
     )
-    harness = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    # A suite that runs in the background ignores Ctrl-C, and so would its children.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", script]
+    harness = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     pid = int(harness.stdout.readline())
     assert alive(pid)
     harness.send_signal(how)

@@ -139,7 +139,8 @@ def machines() -> set[str]:
 def test_ctrl_c_leaves_no_machine(tmp_path: Path):
     before = machines()
     process = subprocess.Popen(
-        [BLKPROOF, "run", "basic", "--out", tmp_path / "runs"],
+        # A suite that runs in the background ignores Ctrl-C, and so would its children.
+        ["env", "--default-signal=INT", BLKPROOF, "run", "basic", "--out", tmp_path / "runs"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

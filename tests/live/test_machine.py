@@ -187,9 +187,9 @@ def test_two_machines_at_once_have_ports_of_their_own(parked, pool):
 def test_a_killed_harness_leaves_nothing(pool, how):
     with pool.parked(PREPARATION):
         pass  # make sure that it is saved: the harness below is killed in its run, not in its preparation
-    harness = subprocess.Popen(
-        [sys.executable, "-c", HARNESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # A suite that runs in the background ignores Ctrl-C, and so would its children.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", HARNESS]
+    harness = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with harness.stdout, harness.stderr:
         try:
             pid, directory = harness.stdout.readline().split()
