@@ -164,7 +164,10 @@ def histogram(title: str, axis: tuple[str, str], counts: Mapping[int, int]) -> M
             svg.tag("rect", x=x - width / 2, y=y, width=width, height=max(foot - y, 0.8), class_="bar plain")
         )
         if key in named and counts[key]:
-            parts.append(svg.text(min(x, RIGHT - 10), y - 4, f"{counts[key]}", "value", "middle"))
+            label = f"{counts[key]}"
+            # kept clear of the numbers of the axis on the left, and inside the picture on the right
+            left, right = LEFT + LABEL / 2 + 2, RIGHT - 10
+            parts.append(svg.text(min(max(x, left), right), y - 4, label, "value", "middle"))
     parts.append(svg.text(RIGHT, foot + 30, axis[0], "unit", "end"))
     return svg.picture(WIDTH, foot + 36, title, parts)
 
