@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "report": ("report:report", "Write the HTML report of captures."),
     "shell": ("shell:shell", "Drop into dom0 or the guest of a scenario, tracing armed."),
     "rules": ("rules:rules", "Print the rules that a trace is checked against."),
+    "events": ("events:events", "Print the events that a trace is made of."),
 }
 """Command -> (module:attribute in this room, one line of help): ``--help`` imports none of them."""
 
