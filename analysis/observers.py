@@ -57,21 +57,50 @@ def _requests(run: History) -> tuple[Observed, Observed]:
 
 
 def _grants(run: History) -> tuple[Observed, Observed]:
-    """Count the grants of the guests that were mapped and unmapped, by any driver.
-
-    The pages of a ring are mapped by a hypercall of their own, which no probe sees: they are counted by the
-    frontend's keys in xenstore, and as unmapped when the backend closed the device.
-    """
+    """Count the grants of the guests that were mapped and unmapped, by any driver."""
     domids = set(run.facts.domids.values())
-    devices = {ring.device for ring in run.rings}
-    connected = sum(len(run.store.ring_pages(device)) for device in devices)
-    closed = sum(len(run.store.ring_pages(device)) for device in devices if run.closed(device, 0))
     maps = sum(count for domid, count in run.mapped_of.items() if domid in domids)
     unmaps = sum(count for domid, count in run.unmapped_of.items() if domid in domids)
+    rings = _ring_pages(run, domids)
     return (
-        Observed("grants mapped", backend=maps + connected, xen=_recorded(run, "xen_map", domids)),
-        Observed("grants unmapped", backend=unmaps + closed, xen=_recorded(run, "xen_unmap", domids)),
+        Observed(
+            "grants mapped",
+            backend=maps + rings[0] if rings else None,
+            xen=_recorded(run, "xen_map", domids),
+        ),
+        Observed(
+            "grants unmapped",
+            backend=unmaps + rings[1] if rings else None,
+            xen=_recorded(run, "xen_unmap", domids),
+        ),
     )
+
+
+def _ring_pages(run: History, domids: set[int]) -> tuple[int, int] | None:
+    """Count the pages of rings that were mapped and unmapped; None where the probes for it were not armed.
+
+    They are mapped by a hypercall of their own.  When a frontend's state is seen twice, a backend that is
+    not yet connected unmaps its ring and maps it again (Linux frontend_changed): that is legal.
+    """
+    if not run.table.probes.get(BACKEND, frozenset()) >= {"gt_map_ring", "gt_unmap_ring"}:
+        return None
+    pages: dict[str, int] = {}
+    maps = unmaps = 0
+    for event in run.table.rows(["gt_map_ring", "gt_unmap_ring"]):
+        if _granter(event.node) not in domids:
+            continue
+        if event.event == "gt_map_ring":
+            pages[event.node] = event.n
+            maps += event.n
+        else:
+            unmaps += pages.get(event.node, 1)
+    return maps, unmaps
+
+
+def _granter(node: str) -> int | None:
+    """Return the domid in the path of a backend, ``backend/<kind>/<domid>/<device>``."""
+    parts = node.split("/")
+    return int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
 
 
 def _recorded(run: History, name: str, domids: set[int]) -> int:

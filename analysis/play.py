@@ -133,6 +133,7 @@ class Play:
         if self.back_max_indirect is not None:
             self._store("dom0", _BACK, "feature-max-indirect-segments", self.back_max_indirect)
         self._emit("gt_grant", "guest1", _INTERRUPT, ref=_RING_GREF)
+        self._emit("gt_map_ring", "dom0", _WORKER, node=_BACK, n=1, gref=_RING_GREF)
         self._emit("xen_map", "xen", -1, dom=1)
         self._store("guest1", _FRONT, "ring-ref", _RING_GREF)
         self._store("guest1", _FRONT, "feature-persistent", self.front_offer)
@@ -261,6 +262,7 @@ class Play:
         if self.closed or not self.connected:
             return self
         self.closed = True
+        self._emit("gt_unmap_ring", "dom0", _WORKER, node=_BACK)
         self._emit("xen_unmap", "xen", -1, dom=1)
         if self.tree:
             sizes = self._sizes()

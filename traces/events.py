@@ -291,6 +291,22 @@ _BACKEND = (
         ),
     ),
     EventType(
+        "gt_map_ring",
+        "backend",
+        "a backend maps the pages of a ring (xenbus_map_ring_valloc); it may do so more than once",
+        (
+            _f("node", "str", "xenstore path of the backend"),
+            _f("n", "u32", "pages"),
+            _f("gref", "u32", "grant of the first page"),
+        ),
+    ),
+    EventType(
+        "gt_unmap_ring",
+        "backend",
+        "a backend unmaps the pages of a ring (xenbus_unmap_ring_vfree)",
+        (_f("node", "str", "xenstore path of the backend"),),
+    ),
+    EventType(
         "gt_unmap_async",
         "backend",
         "one try of a safe unmap (__gnttab_unmap_refs_async)",

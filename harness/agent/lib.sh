@@ -87,4 +87,9 @@ drained() {
             [ "$key" != entries: ] || [ "$value" = 0 ] || return 1
         done < "$cpu/stats"
     done
+    # A reader that still has a page in hand runs; one that waits for more sleeps, and may be ended.
+    for reader in $readers; do
+        read -r _ _ state _ < "/proc/$reader/stat" || continue
+        case $state in S | Z) ;; *) return 1 ;; esac
+    done
 }

@@ -185,6 +185,13 @@ _BACKEND: Final = (
         when=f"n > {_UNMAPS_IN_ONE_ARRAY}",
     ),
     Probe(
+        "gt_map_ring",
+        KERNEL,
+        "xenbus_map_ring_valloc",
+        {"node": "dev->nodename", "n": "nr_grefs", "gref": "*gnt_refs"},
+    ),
+    Probe("gt_unmap_ring", KERNEL, "xenbus_unmap_ring_vfree", {"node": "dev->nodename"}),
+    Probe(
         "gt_unmap_async",
         KERNEL,
         "__gnttab_unmap_refs_async",

@@ -1,8 +1,11 @@
 """What three observers counted, and which losses that takes back."""
 
+import dataclasses
+
 import pytest
 from blkproof.analysis import history, wire
 from blkproof.analysis.check import judge
+from blkproof.analysis.observers import observed
 from blkproof.analysis.play import Play
 from blkproof.analysis.verdict import Outcome
 from blkproof.traces.stream import FOREVER, LossWindow
@@ -46,6 +49,33 @@ def test_all_count_the_same():
         "grants mapped": (None, 4, 4),
         "grants unmapped": (None, 4, 4),
     }
+
+
+def test_a_ring_may_be_mapped_twice():
+    """A backend that sees its frontend's state twice unmaps its ring and maps it again."""
+    play = played()
+    number = next(number for number, row in enumerate(play.rows) if row[0] == "gt_map_ring")
+    ring, xen = play.rows[number : number + 2]
+    again = [
+        ("gt_unmap_ring", ring[1] + 1, {"source": "dom0", "node": ring[2]["node"]}),
+        ("xen_unmap", ring[1] + 2, xen[2]),
+        ("gt_map_ring", ring[1] + 3, ring[2]),
+        ("xen_map", ring[1] + 4, xen[2]),
+    ]
+    play.rows += again
+    verdict = judged(play)
+    assert (verdict.outcome, verdict.reasons) == (Outcome.PASS, ())
+    assert ("grants mapped", 5, 5) in {(o.what, o.backend, o.xen) for o in verdict.metrics.observed}
+    play.rows.remove(again[2])
+    assert "observers disagree" in judged(play).reasons[0]
+
+
+def test_without_probes_for_rings_xen_is_not_contradicted():
+    play = played(drop="gt_map_ring")
+    table = play.table()
+    probes = {source: names - {"gt_map_ring"} for source, names in table.probes.items()}
+    run = history.replay(dataclasses.replace(table, probes=probes), play.facts())
+    assert {o.what: o.backend for o in observed(run)}["grants mapped"] is None
 
 
 @pytest.mark.parametrize("drop", ["xen_map", "xen_unmap"])

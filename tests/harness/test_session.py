@@ -164,7 +164,7 @@ def test_progress_is_told(record):
     run, _ = record()
     said = []
     run(said=said.append)
-    assert said == ["basic: attach"]
+    assert said == ["attach"]
 
 
 def test_words_that_are_not_for_us_are_kept_as_notes(record):

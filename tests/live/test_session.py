@@ -20,7 +20,8 @@ pytestmark = pytest.mark.live
 
 ALWAYS = {
     "dom0": "be_request be_map_data be_map be_map_ret be_free_persistent be_io_end be_response be_disconnect"
-    " be_fe_changed gt_map gt_unmap gt_unmap_async xs_write xs_switch ev_notify mark",
+    " be_fe_changed gt_map gt_unmap gt_map_ring gt_unmap_ring gt_unmap_async"
+    " xs_write xs_switch ev_notify mark",
     "guest1": "fe_queue fe_id fe_seg fe_grant fe_indirect_grant fe_irq fe_response fe_recycle fe_be_changed"
     " gt_grant gt_claim gt_try_end gt_try_end_ret gt_end gt_put_free xs_write xs_switch ev_notify mark",
 }

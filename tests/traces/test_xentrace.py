@@ -1,7 +1,6 @@
 """xentrace: what goes in comes out, and no bytes can do worse than an error or a loss."""
 
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -191,8 +190,7 @@ def test_more_ids_than_are_counted_one_by_one_are_still_counted(scratch):
     assert counts["other"] == 2 * (5000 - 4096)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_decoding_works_from_a_read_only_place_as_any_user(tmp_path):
+def test_decoding_works_from_a_read_only_place(tmp_path):
     """A package in a system directory, run by a user without a home: compiled anew, but it works."""
     copy = tmp_path / "blkproof" / "traces"
     copy.mkdir(parents=True)
@@ -200,22 +198,27 @@ def test_decoding_works_from_a_read_only_place_as_any_user(tmp_path):
         (copy / source.name).write_bytes(source.read_bytes())
     trace = tmp_path / FILE
     trace.write_bytes(writer.window(0, writer.grant_map(5, 1)))
-    for path in (tmp_path, copy.parent, copy, *tmp_path.parents[:2]):
-        path.chmod(path.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
     code = (
-        "import os, sys; os.setgid(65534); os.setuid(65534); sys.path.insert(0, sys.argv[1]);"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
         "import blkproof; blkproof.__path__ = [sys.argv[1] + '/blkproof'];"
         "from pathlib import Path; from blkproof.traces import xentrace;"
         "assert xentrace.__file__.startswith(sys.argv[1]);"
         "print(len(xentrace.decode(Path(sys.argv[2]), 'x').tsc))"
     )
-    env = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path[1:])}
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path, trace],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=env,
-        cwd="/",
-    )
+    # Root may write anywhere but for its capabilities; without them it is a user like any other.
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    env = {"HOME": str(copy), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path[1:])}
+    copy.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*powerless, sys.executable, "-c", code, tmp_path, trace],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=env,
+            cwd="/",
+        )
+    finally:
+        copy.chmod(0o755)
+    assert not (copy / "__pycache__").exists()
     assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
