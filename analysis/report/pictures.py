@@ -108,10 +108,11 @@ def _outstanding(run: Run) -> Markup:
 
 
 def _over_time(run: Run, steps: Steps) -> charts.Steps:
-    """Count time from the first thing that any curve of the run tells."""
+    """Count time from the first thing that any curve of the run tells, up to the last."""
     metrics = run.verdict.metrics
-    start = min(curve.tsc[0] for curve in (metrics.tree, metrics.outstanding) if curve.tsc)
-    return charts.Steps([tsc - start for tsc in steps.tsc], steps.value)
+    curves = [curve for curve in (metrics.tree, metrics.outstanding) if curve.tsc]
+    start, end = min(curve.tsc[0] for curve in curves), max(curve.tsc[-1] for curve in curves)
+    return charts.Steps([*(tsc - start for tsc in steps.tsc), end - start], [*steps.value, steps.value[-1]])
 
 
 def _segments(run: Run) -> Markup:
