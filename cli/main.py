@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "check": ("check:check", "Check a capture again."),
     "explain": ("explain:explain", "Tell what a capture shows, finding by finding."),
     "report": ("report:report", "Write the HTML report of captures."),
+    "export": ("export:export", "Write a capture's events as one Parquet file."),
     "shell": ("shell:shell", "Drop into dom0 or the guest of a scenario, tracing armed."),
     "rules": ("rules:rules", "Print the rules that a trace is checked against."),
     "events": ("events:events", "Print the events that a trace is made of."),

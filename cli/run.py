@@ -153,7 +153,9 @@ def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
 
 def _report(runs: Sequence[Run], out: Path, say: Say) -> None:
     from blkproof.analysis.report.html import write_report
+    from blkproof.analysis.report.junit import write_junit
 
     page = out / "report.html"
     write_report(runs, page)
+    write_junit(runs, out / "junit.xml")
     say(f"report: {page}")

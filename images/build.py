@@ -82,13 +82,6 @@ def relock(recipe: Recipe, *, progress: Progress) -> Lock:
     return lock
 
 
-def guest_initramfs_with(image: Image, blkfront: Path) -> bytes:
-    """Return the image's guest initramfs with another frontend driver: later segments win."""
-    overlay = Archive()
-    overlay.file(BLKFRONT, stripped(blkfront).read_bytes())
-    return image.guest_initramfs.read_bytes() + _bytes_of(overlay)
-
-
 def list_images() -> list[Image]:
     """Return the images in the cache, sorted by name and digest."""
     found = [_read_image(path.parent) for path in (cache_root() / "images").glob(f"[!.]*/{_FACTS}")]

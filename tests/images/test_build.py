@@ -2,8 +2,7 @@ import io
 
 import pytest
 from blkproof.images import build as building
-from blkproof.images.build import build, guest_initramfs_with, list_images, relock
-from blkproof.images.drivers import build_drivers, stripped
+from blkproof.images.build import build, list_images, relock
 from blkproof.images.errors import SpaceError, StaleLockError
 from blkproof.images.lock import read_lock, write_lock
 from elftools.elf.elffile import ELFFile
@@ -63,14 +62,6 @@ def test_the_digest_follows_recipe_and_lock(debian12, tmp_path):
     assert building._digest(debian12.model_copy(update={"path": tmp_path / "moved"}), lock) == plain
     assert building._digest(debian12.model_copy(update={"suite": "sid"}), lock) != plain
     assert building._digest(debian12, lock.model_copy(update={"packages": lock.packages[1:]})) != plain
-
-
-def test_another_frontend_follows_the_guests_own(image, debian12, debian12_tree):
-    driver = build_drivers(debian12, debian12_tree, print)["xen_blkfront"]
-    data = guest_initramfs_with(image, driver)
-    own = image.guest_initramfs.read_bytes()
-    assert data.startswith(own)
-    assert stripped(driver).read_bytes() in data[len(own) :]
 
 
 class Mirror:

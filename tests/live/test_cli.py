@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import pandas as pd
 import pytest
 from blkproof.cli import exits
 from blkproof.images.build import package_tree
@@ -72,6 +74,7 @@ def test_captures_are_judged_the_same_again(matrix):
     again = [json.loads(line) for line in done.stdout.splitlines()]
     assert again == runs
     assert (out / "report.html").stat().st_size > 10_000
+    assert ET.parse(out / "junit.xml").getroot().findall("testsuite")
 
 
 def test_same_captures_same_report(matrix, tmp_path: Path):
@@ -80,6 +83,15 @@ def test_same_captures_same_report(matrix, tmp_path: Path):
     for page in pages:
         assert blkproof("report", *(run["capture"] for run in runs), "-o", page).returncode == exits.PASS
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_every_event_can_be_exported(matrix, tmp_path: Path):
+    _, runs = matrix
+    target = tmp_path / "events.parquet"
+    assert blkproof("export", runs[0]["capture"], "-o", target).returncode == exits.PASS
+    events = pd.read_parquet(target)
+    assert events["tsc"].is_monotonic_increasing
+    assert (events["event"] == "be_request").sum() == runs[0]["requests"]
 
 
 def test_explain_tells_what_was_looked_at(matrix):
