@@ -4,6 +4,7 @@ import struct
 import subprocess
 
 import paramiko
+from blkproof.images.elf import LOADER
 from blkproof.images.keys import make_keys
 
 
@@ -25,9 +26,10 @@ def test_dropbear_reads_the_host_key_and_agrees_on_its_public_half(tmp_path, deb
     data = files_of(make_keys(tmp_path))
     start = data.index(struct.pack(">I", 11) + b"ssh-ed25519" + struct.pack(">I", 64))
     (tmp_path / "host").write_bytes(data[start : start + 4 + 11 + 4 + 64])
-    show = [debian12_tree / "usr/bin/dropbearkey", "-y", "-f", tmp_path / "host"]
-    path = {"LD_LIBRARY_PATH": f"{debian12_tree}/usr/lib/x86_64-linux-gnu"}
-    shown = subprocess.run(show, env=path, capture_output=True, text=True, check=True).stdout
+    # With its own suite's loader and libc: those of this host may be of another.
+    run = [debian12_tree / LOADER, "--library-path", debian12_tree / "usr/lib/x86_64-linux-gnu"]
+    show = [*run, debian12_tree / "usr/bin/dropbearkey", "-y", "-f", tmp_path / "host"]
+    shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
     assert (tmp_path / "host_key.pub").read_text().split()[1] in shown
 
 
