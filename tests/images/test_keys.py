@@ -27,7 +27,8 @@ def test_dropbear_reads_the_host_key_and_agrees_on_its_public_half(tmp_path, deb
     start = data.index(struct.pack(">I", 11) + b"ssh-ed25519" + struct.pack(">I", 64))
     (tmp_path / "host").write_bytes(data[start : start + 4 + 11 + 4 + 64])
     # With its own suite's loader and libc: those of this host may be of another.
-    run = [debian12_tree / LOADER, "--library-path", debian12_tree / "usr/lib/x86_64-linux-gnu"]
+    libraries = debian12_tree / "usr/lib/x86_64-linux-gnu"
+    run = [libraries / LOADER, "--library-path", libraries]
     show = [*run, debian12_tree / "usr/bin/dropbearkey", "-y", "-f", tmp_path / "host"]
     shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
     assert (tmp_path / "host_key.pub").read_text().split()[1] in shown
