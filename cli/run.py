@@ -15,6 +15,7 @@ from blkproof.cli.verdicts import judged, show, without_capture
 
 if TYPE_CHECKING:
     from blkproof.analysis.report.model import Run
+    from blkproof.harness.accel import Want
     from blkproof.harness.host import Accelerator
     from blkproof.harness.scenario import Scenario
     from blkproof.images.build import Image
@@ -70,7 +71,7 @@ class Bench:
 def run(  # noqa: PLR0917 - click passes them by name
     scenarios: tuple[str, ...],
     sets: tuple[str, ...],
-    accel: str,
+    accel: Want,
     image_name: str,
     blkback_patch: tuple[Path, ...],
     blkfront_patch: tuple[Path, ...],
@@ -100,7 +101,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     return show(runs, as_json=as_json)
 
 
-def _bench(image_name: str, accel: str, patches: dict[str, tuple[Path, ...]], say: Say) -> Bench:
+def _bench(image_name: str, accel: Want, patches: dict[str, tuple[Path, ...]], say: Say) -> Bench:
     from blkproof.harness.accel import probe
     from blkproof.images.build import build, package_tree
     from blkproof.images.drivers import build_drivers
@@ -113,7 +114,7 @@ def _bench(image_name: str, accel: str, patches: dict[str, tuple[Path, ...]], sa
     if every:
         built = build_drivers(recipe, package_tree(recipe, progress=say), say, patches=every)
         drivers = {name: built[name] for name, paths in patches.items() if paths}
-    accelerator = probe(image, "kvm" if accel == "kvm" else "tcg" if accel == "tcg" else "auto")
+    accelerator = probe(image, accel)
     say(f"accelerator {accelerator.name}: {accelerator.why}")
     return Bench(image, accelerator, drivers)
 
