@@ -11,6 +11,7 @@ from typing import Final
 
 from blkproof.analysis import store as paths
 from blkproof.analysis.entities import Ring
+from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.losses import words
 from blkproof.analysis.metrics import Metrics
@@ -22,6 +23,12 @@ _OFFERS: Final[Mapping[tuple[bool | None, bool | None], str]] = {
     (False, True): "frontend-only",
 }
 """Names of what backend and frontend offer."""
+
+_CHOSEN: Final[Mapping[str, tuple[str, int]]] = {
+    "ring_order": ("ring-page-order", 0),
+    "queues": ("multi-queue-num-queues", 1),
+}
+"""Setting -> the key in which the frontend writes what it chose, and what it means if it writes none."""
 
 
 def doubts(run: History, metrics: Metrics) -> tuple[str, ...]:
@@ -37,7 +44,14 @@ def _settings(run: History) -> list[str]:
         for name, asked in sorted(run.facts.settings.items())
         if (real := _in_force(run, ring, name, str(asked))) is not None and real != str(asked)
     }
-    return sorted(found)
+    return [*_machine(run), *sorted(found)]
+
+
+def _machine(run: History) -> list[str]:
+    asked, real = run.facts.settings.get("dom0_vcpus"), run.facts.cpus.get(BACKEND)
+    if None in (asked, real) or str(asked) == str(real):
+        return []
+    return [f"asked for dom0_vcpus={asked}, but {BACKEND} had {real}"]
 
 
 def _in_force(run: History, ring: Ring, name: str, asked: str) -> str | None:
@@ -52,8 +66,9 @@ def _in_force(run: History, ring: Ring, name: str, asked: str) -> str | None:
             return str(limit) if limit else "off"
         case "max_persistent_grants":
             return None if run.cap is None else str(run.cap)
-        case "ring_order":
-            return str(run.store.number(paths.front(ring.device, "ring-page-order"), ring.begin) or 0)
+        case "ring_order" | "queues":
+            key, unsaid = _CHOSEN[name]
+            return str(run.store.number(paths.front(ring.device, key), ring.begin) or unsaid)
     return None
 
 

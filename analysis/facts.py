@@ -28,6 +28,7 @@ class Facts:
     ``settings`` are as asked for, ``parameters`` as the kernels showed them (source, module, parameter),
     ``before`` the contents of xenstore before the disk was attached, ``during`` the disk's part while it was,
     ``attached`` and ``detached`` Xen's list of mapped grants, ``tsc_hz`` the frequency of the common clock,
+    ``cpus`` the number of processors that each source recorded on,
     ``absent`` what could not be read and why.
     """
 
@@ -41,6 +42,7 @@ class Facts:
     detached: GrantDump | None = None
     fio: FioResult | None = None
     tsc_hz: float | None = None
+    cpus: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
     @classmethod
@@ -68,6 +70,7 @@ class Facts:
             detached=maybe(lambda: capture.grants("detached"), None),
             fio=maybe(lambda: capture.fio(guest), None),
             tsc_hz=maybe(lambda: _tsc_hz(capture), None),
+            cpus={domain: len(capture.below(f"{domain}/trace/stats")) for domain in domains},
             absent=tuple(absent),
         )
 

@@ -27,8 +27,10 @@ AGENT: Final = "/lib/blkproof/agent"
 _SCRIPTS: Final = Path(__file__).parent / "agent"
 _SIDES: Final = {"dom0": "backend", "guest": "frontend"}
 """Who records on which side of the ring."""
-_BUFFER_KB: Final = {"dom0": 16384, "guest": 16384}
-"""Trace buffer of each CPU: several times what a scenario fills, so that nothing is lost."""
+_BUFFER_KB: Final = 16384
+"""Trace buffer of a processor: several times what a scenario fills, so that nothing is lost."""
+_BUFFERS_KB: Final = {"dom0": 262144, "guest": 98304}
+"""Trace buffers of all processors of a domain: what its memory has room for."""
 _GUEST_BOOT_S: Final = 20.0
 _PARK_S: Final = 60.0
 _REFUSED: Final = 2
@@ -36,14 +38,19 @@ _REFUSED: Final = 2
 _REFUSAL = re.compile(r"error: (?P<why>[^\n]+)\n *Command: (?P<command>[^\n]+)\n(?P<caret> *\^)")
 
 
-def preparation(definitions: Sequence[Definition]) -> Preparation:
-    """Return how a ready machine is parked with these probes."""
+def preparation(definitions: Sequence[Definition], guest_vcpus: int = 1) -> Preparation:
+    """Return how a ready machine is parked with these probes and a guest of so many processors."""
     files = agent_files(definitions)
     digest = hashlib.sha256()
     for name, data in sorted(files.items()):
         digest.update(f"{name} {len(data)} ".encode() + data)
-    digest.update(repr((GUEST, GUEST_ADDRESS, _BUFFER_KB)).encode())
-    return Preparation(digest.hexdigest(), lambda machine: _park(machine, files))
+    digest.update(repr((GUEST, GUEST_ADDRESS, _BUFFER_KB, _BUFFERS_KB, guest_vcpus)).encode())
+    return Preparation(digest.hexdigest(), lambda machine: _park(machine, files, guest_vcpus))
+
+
+def buffer_kb(who: str, vcpus: int) -> int:
+    """Return how large the trace buffer of each of a domain's processors may be, in KB."""
+    return min(_BUFFER_KB, _BUFFERS_KB[who] // vcpus)
 
 
 def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
@@ -72,17 +79,18 @@ def refusal(error_log: str) -> str | None:
     return f"probe {event}: the kernel refused {argument!r}: {match['why']}"
 
 
-def _park(machine: Machine, files: Mapping[str, bytes]) -> None:
+def _park(machine: Machine, files: Mapping[str, bytes], guest_vcpus: int) -> None:
     machine.supervisor.phase("park")
     machine.ssh.check_run(f"mkdir -p {AGENT} && tar -x -C {AGENT}", _tar(files))
-    machine.ssh.check_run("xl create /etc/xen/guest.cfg", timeout_s=_PARK_S)
+    machine.ssh.check_run(f"xl create /etc/xen/guest.cfg vcpus={guest_vcpus}", timeout_s=_PARK_S)
     machine.wait_until(
         lambda: "blkproof-guest: parked" in machine.consoles[GUEST].text(),
         _GUEST_BOOT_S,
         "boot of the guest",
         console=GUEST,
     )
-    sizes = " ".join(f"{who.upper()}_BUFFER_KB={size}" for who, size in _BUFFER_KB.items())
+    vcpus = {"dom0": machine.shape.dom0_vcpus, "guest": guest_vcpus}
+    sizes = " ".join(f"{who.upper()}_BUFFER_KB={buffer_kb(who, count)}" for who, count in vcpus.items())
     result = machine.ssh.run(
         f"{sizes} sh {AGENT}/park.sh {GUEST} {GUEST_ADDRESS}",
         timeout_s=_PARK_S,

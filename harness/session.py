@@ -23,7 +23,7 @@ from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.probes.load import load_probes
 from blkproof.harness.scenario import Scenario
 from blkproof.harness.settings import module_parameters
-from blkproof.harness.shape import QEMU
+from blkproof.harness.shape import QEMU, Shape
 from blkproof.images.build import Image
 from blkproof.images.cache import cache_root
 from blkproof.traces.capture import seal
@@ -132,8 +132,10 @@ def _workplace(out: Path) -> Iterator[Path]:
 
 def _record(plan: _Plan, work: Path, account: Account) -> None:
     definitions = load_probes(plan.image.btf, plan.modules, cache_root() / "probes")
-    pool = Pool(plan.image, plan.accelerator, progress=plan.progress)
-    with pool.parked(preparation(definitions), rescue=work / "consoles") as machine:
+    shape = Shape(dom0_vcpus=int(plan.settings["dom0_vcpus"]))
+    pool = Pool(plan.image, plan.accelerator, progress=plan.progress, shape=shape)
+    parked = preparation(definitions, guest_vcpus=int(plan.settings["queues"]))
+    with pool.parked(parked, rescue=work / "consoles") as machine:
         try:
             _put_drivers(machine, plan.drivers)
             _drive(machine, plan, account)

@@ -15,7 +15,7 @@ class Setting:
 
     ``choices`` maps a value to ``{side: {parameter: value}}``.  Where ``number`` is given, each whole
     number in that range is a value too; it goes as it is to the parameter ``parameter`` of each of
-    ``sides``.
+    ``sides``, if any.  Settings of the machine itself are read in :mod:`blkproof.harness.session`.
     """
 
     meaning: str
@@ -83,6 +83,16 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "max_ring_page_order",
         ("backend", "frontend"),
     ),
+    # Blkfront makes no more queues than its domain has processors: the guest gets as many of them.
+    "queues": Setting(
+        "hardware queues, each with a ring of its own, that both sides allow; as many vCPUs of the guest",
+        "1",
+        {},
+        range(1, 9),
+        "max_queues",
+        ("backend", "frontend"),
+    ),
+    "dom0_vcpus": Setting("virtual processors of dom0", "1", {}, range(1, 25)),
 }
 """Every setting by its name."""
 

@@ -143,13 +143,35 @@ def test_json_is_plain_and_the_same_each_time():
 
 @pytest.mark.parametrize(
     ("setting", "good", "bad"),
-    [("max_persistent_grants", "1056", "64"), ("ring_order", "0", "1"), ("indirect", "32", "64")],
+    [
+        ("max_persistent_grants", "1056", "64"),
+        ("ring_order", "0", "1"),
+        ("queues", "1", "2"),
+        ("indirect", "32", "64"),
+    ],
 )
 def test_numeric_settings(setting, good, bad):
     assert judged(played(), settings={setting: good}).outcome is Outcome.PASS
     verdict = judged(played(), settings={setting: bad})
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.reasons[0] == f"asked for {setting}={bad}, but on device 51712 it was {good}"
+
+
+def test_several_queues_are_what_the_frontend_says():
+    play = played()
+    queues = {"source": "guest1", "dir": "device/vbd/51712", "node": "multi-queue-num-queues", "value": "2"}
+    play.rows.insert(0, ("xs_write", 1, queues))
+    assert judged(play, settings={"queues": "2"}).outcome is Outcome.PASS
+    assert judged(play, settings={"queues": "1"}).outcome is Outcome.INCONCLUSIVE
+
+
+def test_dom0_has_as_many_processors_as_were_asked_for():
+    wanted = {"dom0_vcpus": "2"}
+    assert judged(played(), settings=wanted, cpus={"dom0": 2}).outcome is Outcome.PASS
+    assert judged(played(), settings=wanted).outcome is Outcome.PASS  # dom0's trace is lost: not known
+    verdict = judged(played(), settings=wanted, cpus={"dom0": 1})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reasons == ("asked for dom0_vcpus=2, but dom0 had 1",)
 
 
 def test_a_guest_whose_trace_is_lost_is_known_by_what_it_left_in_xenstore():

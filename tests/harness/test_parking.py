@@ -1,7 +1,7 @@
 """What goes into the parked state, and what a kernel says against a probe."""
 
 import pytest
-from blkproof.harness.parking import agent_files, preparation, refusal
+from blkproof.harness.parking import agent_files, buffer_kb, preparation, refusal
 from blkproof.harness.probes.compiler import Definition
 
 BACK = Definition(
@@ -29,6 +29,16 @@ def test_each_side_gets_its_own_probes():
 def test_other_probes_make_another_state():
     keys = {preparation(rows).key for rows in ([BACK], [FRONT], [BACK, FRONT], [BACK])}
     assert len(keys) == 3
+
+
+def test_a_guest_of_other_size_makes_another_state():
+    assert preparation([BACK], guest_vcpus=2).key != preparation([BACK]).key
+
+
+@pytest.mark.parametrize(("who", "memory_mb"), [("dom0", 1024), ("guest", 384)])
+def test_trace_buffers_leave_most_memory_to_others(who, memory_mb):
+    assert buffer_kb(who, 1) == 16384
+    assert all(vcpus * buffer_kb(who, vcpus) <= memory_mb * 1024 / 3 for vcpus in range(1, 25))
 
 
 def test_a_refusal_names_probe_argument_and_reason():

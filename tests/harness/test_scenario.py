@@ -134,6 +134,8 @@ def test_a_default_is_a_value(name):
         ({"indirect": "064"}, "", "max_indirect_segments=64"),
         ({"max_persistent_grants": "128"}, "max_persistent_grants=128", ""),
         ({"ring_order": "2"}, "max_ring_page_order=2", "max_ring_page_order=2"),
+        ({"queues": "2"}, "max_queues=2", "max_queues=2"),
+        ({"dom0_vcpus": "2"}, "", ""),
         (
             {"persistent": "off", "indirect": "off"},
             "feature_persistent=N",

@@ -151,8 +151,8 @@ def test_a_good_run_becomes_a_sealed_capture(record):
     command, job = machine.commands[0]
     assert shlex.split(command) == [
         *("sh", "/lib/blkproof/agent/run.sh", "guest1"),
-        "feature_persistent=N max_persistent_grants=1056 max_ring_page_order=0",
-        "feature_persistent=N max_ring_page_order=0",
+        "feature_persistent=N max_persistent_grants=1056 max_queues=1 max_ring_page_order=0",
+        "feature_persistent=N max_queues=1 max_ring_page_order=0",
         "20",
     ]
     assert "filename=/dev/xvda" in job

@@ -46,6 +46,7 @@ def test_commas_are_doubled_in_boot_modules():
         {"memory_mb": 4096},
         {"dom0_memory_mb": 512},
         {"vcpus": 4},
+        {"dom0_vcpus": 2},
         {"guests": ("guest1", "guest2")},
         {"xen_options": ("com1=115200,8n1",)},
         {"dom0_options": ("quiet",)},
@@ -59,7 +60,7 @@ def test_every_part_of_a_shape_is_in_its_fingerprint(change):
 
 def test_every_field_of_a_shape_is_tried_above():
     assert {field.name for field in dataclasses.fields(Shape)} == {
-        "memory_mb", "dom0_memory_mb", "vcpus", "guests", "xen_options", "dom0_options",
+        "memory_mb", "dom0_memory_mb", "vcpus", "dom0_vcpus", "guests", "xen_options", "dom0_options",
     }  # fmt: skip
 
 

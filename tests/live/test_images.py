@@ -60,5 +60,5 @@ def test_without_persistent_grants_each_segment_is_mapped(verdict):
     assert found.lookups == 0
 
 
-def test_a_ring_of_four_pages_is_agreed_on(verdict):
-    assert verdict(ring_order="2").metrics.nr_ents == 4 * 32
+def test_two_queues_with_rings_of_four_pages_are_agreed_on(verdict):
+    assert verdict(queues="2", ring_order="2").metrics.nr_ents == 4 * 32

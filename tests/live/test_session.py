@@ -5,6 +5,8 @@ import signal
 from contextlib import contextmanager
 
 import pytest
+from blkproof.analysis.check import examine
+from blkproof.analysis.verdict import Outcome
 from blkproof.harness import session
 from blkproof.harness.errors import SessionError
 from blkproof.harness.parking import preparation
@@ -130,6 +132,41 @@ def test_indirect_requests_can_be_switched_off(run):
     table = EventTable.build(run(load_scenario("basic"), {"indirect": "off"}))
     assert table.count("fe_indirect_grant") == 0
     assert set(table.of("fe_queue")["max_indirect"]) == {0}
+
+
+TWO_JOBS = """
+description = "two jobs at a time"
+seed = 1
+[fio]
+ioengine = "libaio"
+direct = 1
+iodepth = 16
+rw = "randwrite"
+bssplit = "4k/50:128k/50"
+blockalign = "4k"
+numjobs = 2
+offset_increment = "50%"
+size = "50%"
+number_ios = 200
+verify = "crc32c"
+"""
+
+
+@pytest.mark.parametrize("persistent", ["on", "off"])
+def test_two_rings_of_four_pages_are_followed_side_by_side(run, tmp_path, persistent):
+    file = tmp_path / "two-jobs.toml"
+    file.write_text(TWO_JOBS)
+    capture = run(load_scenario(file), {"queues": "2", "ring_order": "2", "persistent": persistent})
+    examined = examine(capture)
+    assert examined.verdict.outcome is Outcome.PASS, examined.verdict.reasons
+    rings = [[len(ring.requests), ring.back.halves[0].taken.nr_ents] for ring in examined.history.rings]
+    assert len(rings) == 2
+    assert all(requests > 10 and nr_ents == 128 for requests, nr_ents in rings), rings
+    assert sum(requests for requests, _ in rings) == examined.verdict.requests >= 800
+    assert [name for name in capture.files if name.startswith("guest1/trace/cpu")] == [
+        "guest1/trace/cpu0.raw",
+        "guest1/trace/cpu1.raw",
+    ]
 
 
 def test_the_tree_can_be_made_too_small(run):
