@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 from blkproof.cli.console import progress, tidy_errors
+from blkproof.cli.drivers import built, driver_options, variants
 from blkproof.cli.settings import SET, combinations, scenario_named, validated
 from blkproof.cli.verdicts import judged, show, without_capture
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from blkproof.harness.host import Accelerator
     from blkproof.harness.scenario import Scenario
     from blkproof.images.build import Image
+    from blkproof.images.drivers import Driver, Variant
 
 Say = Callable[[str], None]
-PATCH = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Bench:
 
     image: Image
     accelerator: Accelerator
-    drivers: dict[str, Path]
+    drivers: Mapping[str, Driver]
 
 
 @click.command()
@@ -59,8 +60,7 @@ class Bench:
 @click.option(
     "--image", "image_name", default="debian12", show_default=True, help="Name or file of a recipe."
 )
-@click.option("--blkback-patch", type=PATCH, multiple=True, help="Diff of xen-blkback, for patch -p1.")
-@click.option("--blkfront-patch", type=PATCH, multiple=True, help="Diff of xen-blkfront, for patch -p1.")
+@driver_options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -74,7 +74,9 @@ def run(  # noqa: PLR0917 - click passes them by name
     accel: Want,
     image_name: str,
     blkback_patch: tuple[Path, ...],
+    blkback_src: Path | None,
     blkfront_patch: tuple[Path, ...],
+    blkfront_src: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
@@ -84,36 +86,36 @@ def run(  # noqa: PLR0917 - click passes them by name
     blkproof run basic
     blkproof run basic --set persistent=on,off --set indirect=on,off
     blkproof run basic --blkback-patch my.patch --json
+    blkproof run basic --blkfront-patch series.mbox --blkfront-src ~/linux
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     jobs = [
         Job(scenario, validated(scenario, settings))
         for scenario in map(scenario_named, scenarios)
         for settings in combinations(sets)
     ]
+    own = variants(
+        {"blkback": blkback_patch, "blkfront": blkfront_patch},
+        {"blkback": blkback_src, "blkfront": blkfront_src},
+    )
     out = out or Path("runs") / datetime.now().strftime("%Y%m%dT%H%M%S")
     if out.exists() and any(out.iterdir()):
         raise click.UsageError(f"--out {out}: not empty; captures are never overwritten")
     out.mkdir(parents=True, exist_ok=True)
     with progress("run") as say:
-        bench = _bench(image_name, accel, {"xen_blkback": blkback_patch, "xen_blkfront": blkfront_patch}, say)
+        bench = _bench(image_name, accel, own, say)
         runs = [_one(job, bench, out, say) for job in jobs]
         _report(runs, out, say)
     return show(runs, as_json=as_json)
 
 
-def _bench(image_name: str, accel: Want, patches: dict[str, tuple[Path, ...]], say: Say) -> Bench:
+def _bench(image_name: str, accel: Want, own: Sequence[Variant], say: Say) -> Bench:
     from blkproof.harness.accel import probe
-    from blkproof.images.build import build, package_tree
-    from blkproof.images.drivers import build_drivers
+    from blkproof.images.build import build
     from blkproof.images.recipe import load_recipe
 
     recipe = load_recipe(image_name)
     image = build(recipe, progress=say)
-    drivers: dict[str, Path] = {}
-    every = [path for paths in patches.values() for path in paths]
-    if every:
-        built = build_drivers(recipe, package_tree(recipe, progress=say), say, patches=every)
-        drivers = {name: built[name] for name, paths in patches.items() if paths}
+    drivers = built(recipe, own, say)
     accelerator = probe(image, accel)
     say(f"accelerator {accelerator.name}: {accelerator.why}")
     return Bench(image, accelerator, drivers)

@@ -26,6 +26,7 @@ from blkproof.harness.settings import module_parameters
 from blkproof.harness.shape import QEMU, Shape
 from blkproof.images.build import Image
 from blkproof.images.cache import cache_root
+from blkproof.images.drivers import Driver
 from blkproof.traces.capture import seal
 
 Progress = Callable[[str], None]
@@ -67,13 +68,13 @@ class _Plan:
     settings: Mapping[str, str]
     image: Image
     accelerator: Accelerator
-    drivers: Mapping[str, Path]
+    drivers: Mapping[str, Driver]
     progress: Progress
     at_load: AtLoad
 
     @property
     def modules(self) -> Mapping[str, Path]:
-        return {**self.image.modules, **self.drivers}
+        return {**self.image.modules, **{name: driver.module for name, driver in self.drivers.items()}}
 
 
 def run(
@@ -83,13 +84,13 @@ def run(
     image: Image,
     accelerator: Accelerator,
     out: Path,
-    drivers: Mapping[str, Path] | None = None,
+    drivers: Mapping[str, Driver] | None = None,
     progress: Progress,
     at_load: AtLoad = lambda _machine, _domid: None,
 ) -> Path:
     """Run a scenario and return its sealed capture, the new directory ``out``.
 
-    ``drivers`` replaces drivers of the image by others, by module name (with DWARF, for the probes).  A
+    ``drivers`` replaces drivers of the image by others, by module name.  A
     crash or stall of the machine is a result: the capture holds what could be saved, and its ``ended``
     says what happened.  ``at_load`` is called when the disk is attached, and holds nothing up but itself.
 
@@ -150,9 +151,9 @@ def _record(plan: _Plan, work: Path, account: Account) -> None:
         raise ProbeError(f"a driver does not take a probe: {'; '.join(refused)}")
 
 
-def _put_drivers(machine: Machine, drivers: Mapping[str, Path]) -> None:
-    for name, path in drivers.items():
-        machine.ssh.put(path.read_bytes(), f"/run/blkproof/drivers/{name.replace('_', '-')}.ko")
+def _put_drivers(machine: Machine, drivers: Mapping[str, Driver]) -> None:
+    for name, driver in drivers.items():
+        machine.ssh.put(driver.loadable.read_bytes(), f"/run/blkproof/drivers/{name.replace('_', '-')}.ko")
 
 
 def _drive(machine: Machine, plan: _Plan, account: Account) -> None:
@@ -234,6 +235,7 @@ def _manifest(plan: _Plan, account: Account) -> dict[str, Any]:
         "drivers": {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in plan.modules.items()
         },
+        "variants": {name: dict(driver.made_of) for name, driver in plan.drivers.items()},
         "started": account.started.isoformat(timespec="milliseconds"),
         "seconds": account.seconds(),
         "ended": account.ended,

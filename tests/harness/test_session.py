@@ -16,6 +16,7 @@ from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.scenario import load_scenario
 from blkproof.harness.ssh import Result
 from blkproof.harness.unpacking import END_OF_BULK
+from blkproof.images.drivers import Driver
 from blkproof.traces.capture import Capture
 
 
@@ -297,11 +298,15 @@ def test_a_wrong_setting_is_told_before_anything_starts(record, tmp_path):
 
 def test_other_drivers_are_put_into_the_machine_and_named(record, tmp_path):
     run, machine = record()
-    patched = tmp_path / "patched.ko"
-    patched.write_bytes(b"faulty")
-    capture = Capture.open(run(drivers={"xen_blkback": patched}))
+    patched, loadable = tmp_path / "patched.ko", tmp_path / "loadable.ko"
+    patched.write_bytes(b"faulty, with DWARF")
+    loadable.write_bytes(b"faulty")
+    made_of = {"patches": [{"file": "my.patch"}]}
+    capture = Capture.open(run(drivers={"xen_blkback": Driver(patched, loadable, made_of)}))
     assert machine.files == {"/run/blkproof/drivers/xen-blkback.ko": b"faulty"}
+    assert capture.run["variants"] == {"xen_blkback": made_of}
     plain = Capture.open(run(out=tmp_path / "plain"))
+    assert plain.run["variants"] == {}
     assert capture.run["drivers"]["xen_blkback"] != plain.run["drivers"]["xen_blkback"]
     assert capture.run["drivers"]["xen_blkfront"] == plain.run["drivers"]["xen_blkfront"]
 

@@ -1,12 +1,16 @@
 import difflib
 import io
+import shutil
 
 import pytest
-from blkproof.images.drivers import build_drivers, stripped
+from blkproof.images.drivers import Variant, build_drivers, build_variants, stripped
 from blkproof.images.errors import DriverError
+from blkproof.images.patches import read_patches
+from blkproof.images.source import read_source
 from elftools.elf.elffile import ELFFile
 
 BLKBACK = "drivers/block/xen-blkback/blkback.c"
+BLKFRONT = "drivers/block/xen-blkfront.c"
 
 
 @pytest.fixture
@@ -69,32 +73,105 @@ def test_same_inputs_give_same_bytes_that_name_no_directory(debian12, own_builds
         assert str(own_builds.resolve()).encode() not in path.read_bytes()
 
 
+def variant(*files, driver="xen_blkback", source=None):
+    patches = tuple(patch for file in files for patch in read_patches(file))
+    return Variant(driver, patches, read_source(driver, source) if source else None)
+
+
+def build(recipe, tree, *variants, progress=print):
+    return build_variants(recipe, tree, progress, variants)
+
+
 def test_a_patch_reaches_the_module_and_leaves_the_plain_build_alone(debian12, own_builds, patch):
-    fault = patch('MODULE_INFO(blkproof, "patched");\n')
-    patched = build_drivers(debian12, own_builds, print, [fault])
-    assert b"blkproof=patched" in sections(patched["xen_blkback"])[".modinfo"].data()
+    mine = variant(patch('MODULE_INFO(blkproof, "patched");\n'))
+    patched = build(debian12, own_builds, mine)["xen_blkback"]
+    for path in (patched.module, patched.loadable):
+        assert b"blkproof=patched" in sections(path)[".modinfo"].data()
+    assert ".debug_info" in sections(patched.module)
+    assert ".debug_info" not in sections(patched.loadable)
     plain = build_drivers(debian12, own_builds, print)
     assert b"blkproof=patched" not in sections(plain["xen_blkback"])[".modinfo"].data()
-    assert build_drivers(debian12, own_builds, pytest.fail, [fault]) == patched, "from the cache"
+    assert build(debian12, own_builds, mine, progress=pytest.fail) == {"xen_blkback": patched}, "cached"
 
 
-def test_a_patch_that_does_not_compile_is_told_in_the_compilers_words(debian12, own_builds, patch):
+def test_what_a_driver_was_made_of_is_described(debian12, own_builds, patch, tmp_path):
+    one = patch("/* one */\n").read_text()
+    doc = "--- a/Documentation/x.rst\n+++ b/Documentation/x.rst\n@@ -1 +1 @@\n-a\n+b\n"
+    series = tmp_path / "series.mbox"
+    head = "From 0123 Mon Sep 17 00:00:00 2001\nFrom: a@example.org\nSubject: [PATCH {}] {}\n\n{}"
+    series.write_text(head.format("1/2", "say one", one) + head.format("2/2", "tell", doc))
+    said = []
+    made_of = build(debian12, own_builds, variant(series), progress=said.append)["xen_blkback"].made_of
+    (told,) = made_of["patches"]
+    assert (told["file"], told["subject"], len(told["sha256"])) == ("series.mbox", "say one", 64)
+    assert made_of["left_out"] == ["Documentation/x.rst"]
+    assert any("not applied: Documentation/x.rst" in line for line in said)
+
+
+def test_each_side_takes_its_part_of_a_series(debian12, own_builds, tmp_path):
+    both = tmp_path / "both.patch"
+    text = ""
+    for path in (BLKBACK, BLKFRONT):
+        before = (own_builds / "driver-source" / path).read_text().splitlines(keepends=True)
+        after = [*before, 'MODULE_INFO(blkproof, "patched");\n']
+        text += "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
+    both.write_text(text)
+    names = ("xen_blkback", "xen_blkfront")
+    made = build(debian12, own_builds, *(variant(both, driver=name) for name in names))
+    for name in names:
+        assert b"blkproof=patched" in sections(made[name].module)[".modinfo"].data()
+        assert made[name].made_of["left_out"] == []
+    alone = build(debian12, own_builds, variant(both))["xen_blkback"]
+    assert alone.made_of["left_out"] == [BLKFRONT]
+
+
+def test_a_patch_for_the_other_driver_alone_is_refused(debian12, own_builds, patch):
+    with pytest.raises(DriverError, match=rf"changes nothing of xen-blkfront, only {BLKBACK}"):
+        build(debian12, own_builds, variant(patch("/* one */\n"), driver="xen_blkfront"))
+
+
+def test_a_patch_that_does_not_compile_is_named_in_the_compilers_words(debian12, own_builds, patch, tmp_path):
+    good = tmp_path / "good.patch"
+    good.write_text(f"--- /dev/null\n+++ b/{BLKBACK.replace('blkback.c', 'new.h')}\n@@ -0,0 +1 @@\n+/* */\n")
+    bad = patch("nonsense here;\n")
     with pytest.raises(
-        DriverError, match=rf"(?s)do not compile: {BLKBACK}:\d+:\d+: error: unknown type name"
+        DriverError,
+        match=rf"(?s)xen-blkback with 2 patches, .*fault\.patch: does not compile:\n"
+        rf"{BLKBACK}:\d+:\d+: error: unknown type name",
     ):
-        build_drivers(debian12, own_builds, print, [patch("nonsense here;\n")])
+        build(debian12, own_builds, variant(good, bad))
+
+
+def test_a_warning_is_passed_on_each_time(debian12, own_builds, patch):
+    mine = variant(patch("static void nobody_calls_it(void) {}\n"))
+    for _ in range(2):
+        said = []
+        build(debian12, own_builds, mine, progress=said.append)
+        assert any(f"{BLKBACK}:" in line and "nobody_calls_it" in line for line in said)
 
 
 def test_a_patch_that_does_not_apply_is_told_in_patchs_words(debian12, own_builds, tmp_path):
     path = tmp_path / "other.patch"
     path.write_text(f"--- a/{BLKBACK}\n+++ b/{BLKBACK}\n@@ -1 +1 @@\n-no such line\n+another\n")
-    with pytest.raises(DriverError, match=r"other\.patch: does not apply .*Hunk #1 FAILED"):
-        build_drivers(debian12, own_builds, print, [path])
+    with pytest.raises(DriverError, match=rf"(?s)other\.patch: does not apply to {BLKBACK} .*Hunk #1 FAILED"):
+        build(debian12, own_builds, variant(path))
 
 
-def test_a_patch_that_is_not_there(debian12, own_builds, tmp_path):
-    with pytest.raises(DriverError, match=r"absent\.patch: cannot be read as a patch: No such file"):
-        build_drivers(debian12, own_builds, print, [tmp_path / "absent.patch"])
+def test_a_tree_of_ones_own_takes_the_place_of_the_images_source(debian12, own_builds, tmp_path):
+    tree = tmp_path / "linux"
+    shutil.copytree(own_builds / "driver-source", tree)
+    for path, mark in ((BLKBACK, "own back"), (BLKFRONT, "own front")):
+        with (tree / path).open("a") as file:
+            file.write(f'MODULE_INFO(blkproof, "{mark}");\n')
+    made = build(
+        debian12,
+        own_builds,
+        variant(source=tree / "drivers/block/xen-blkback"),
+        variant(driver="xen_blkfront", source=tree),
+    )
+    assert b"blkproof=own back" in sections(made["xen_blkback"].module)[".modinfo"].data()
+    assert b"blkproof=own front" in sections(made["xen_blkfront"].module)[".modinfo"].data()
+    assert made["xen_blkfront"].made_of["source"]["directory"] == "linux"
 
 
 def test_a_cache_that_make_cannot_work_in_is_told(debian12, tmp_path):

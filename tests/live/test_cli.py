@@ -1,5 +1,6 @@
 """The command line on a real Xen: the main job, a fault in the real driver, and Ctrl-C."""
 
+import base64
 import difflib
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -15,6 +17,7 @@ import pytest
 from blkproof.cli import exits
 from blkproof.images.build import package_tree
 from blkproof.images.recipe import load_recipe
+from blkproof.traces.capture import Capture
 
 pytestmark = pytest.mark.live
 
@@ -101,25 +104,39 @@ def test_explain_tells_what_was_looked_at(matrix):
     assert "R40" in done.stdout
 
 
-def edited(tmp_path: Path, old: str, new: str) -> Path:
-    """Make a patch from an edit of the backend's source as this image has it."""
-    source = package_tree(load_recipe("debian12"), progress=print) / "driver-source" / BLKBACK
-    before = source.read_text()
-    assert before.count(old) == 1
-    lines = [text.splitlines(keepends=True) for text in (before, before.replace(old, new))]
-    patch = tmp_path / "fault.patch"
-    patch.write_text("".join(difflib.unified_diff(*lines, f"a/{BLKBACK}", f"b/{BLKBACK}")))
-    return patch
+def edit(*changes: tuple[str, str]) -> Iterator[str]:
+    """Make a diff of each edit of the backend's source, as this image has it, each on top of the last."""
+    text = (package_tree(load_recipe("debian12"), progress=print) / "driver-source" / BLKBACK).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        before, text = text, text.replace(old, new)
+        lines = [version.splitlines(keepends=True) for version in (before, text)]
+        yield "".join(difflib.unified_diff(*lines, f"a/{BLKBACK}", f"b/{BLKBACK}"))
+
+
+def mbox(tmp_path: Path, *letters: str) -> Path:
+    """Write a series of mails, as they come from a mail server."""
+    mails = [
+        f"From 0123 Mon Sep 17 00:00:00 2001\nFrom: a@example.org\nSubject: [PATCH {number}] no. {number}\n"
+        f"Content-Transfer-Encoding: base64\n\n{base64.encodebytes(letter.encode()).decode()}\n"
+        for number, letter in enumerate(letters)
+    ]
+    path = tmp_path / "series.mbox"
+    path.write_text("".join(mails))
+    return path
 
 
 def test_a_fault_in_the_real_driver_is_found_and_explained(tmp_path: Path):
-    """Persistent grants mapped read-only, as in the first days of the feature."""
-    patch = edited(tmp_path, "!use_persistent_gnts && ro", "ro")
-    done = blkproof("run", "basic", "--blkback-patch", patch, "--out", tmp_path / "runs", "--json")
+    """Persistent grants mapped read-only, as in the first days of the feature: the second of a series."""
+    harmless = ("!use_persistent_gnts && ro", "(!use_persistent_gnts) && ro")
+    series = mbox(tmp_path, "why", *edit(harmless, ("(!use_persistent_gnts) && ro", "ro")))
+    done = blkproof("run", "basic", "--blkback-patch", series, "--out", tmp_path / "runs", "--json")
     assert done.returncode == exits.FAIL, done.stdout + done.stderr
     (run,) = (json.loads(line) for line in done.stdout.splitlines())
     assert run["outcome"] == "fail"
     assert "R40" in {finding["rule"] for finding in run["findings"]}
+    patches = Capture.open(Path(run["capture"])).run["variants"]["xen_blkback"]["patches"]
+    assert [patch["subject"] for patch in patches] == ["no. 1", "no. 2"]
     told = blkproof("explain", run["capture"])
     assert told.returncode == exits.FAIL
     assert "However" in told.stdout

@@ -14,6 +14,7 @@ from blkproof.harness.pool import Pool
 from blkproof.harness.probes.compiler import Definition
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.scenario import load_scenario
+from blkproof.images.drivers import Driver
 from blkproof.traces.capture import Capture
 from blkproof.traces.events import EVENTS
 from blkproof.traces.table import EventTable
@@ -201,7 +202,7 @@ def for_another_kernel(path, target):
 
 def test_a_guest_that_never_attaches_is_a_stall_with_its_reason(fault, image, tmp_path):
     driver = for_another_kernel(image.modules["xen_blkfront"], tmp_path / "front.ko")
-    capture = fault("true", drivers={"xen_blkfront": driver})
+    capture = fault("true", drivers={"xen_blkfront": Driver(driver, driver, {})})
     assert capture.run["ended"] == "stall"
     assert any("xen-blkfront: insmod: can't insert" in note for note in capture.run["notes"])
 
@@ -209,7 +210,7 @@ def test_a_guest_that_never_attaches_is_a_stall_with_its_reason(fault, image, tm
 def test_a_backend_that_does_not_load_is_an_error_with_its_reason(fault, image, tmp_path):
     driver = for_another_kernel(image.modules["xen_blkback"], tmp_path / "back.ko")
     with pytest.raises(SessionError, match=r"insmod: can't insert .*xen-blkback"):
-        fault("true", drivers={"xen_blkback": driver})
+        fault("true", drivers={"xen_blkback": Driver(driver, driver, {})})
 
 
 def test_qemu_may_be_killed_in_mid_run(fault, monkeypatch):
