@@ -59,7 +59,8 @@ def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
     for who, side in _SIDES.items():
         own = [row for row in definitions if EVENTS[row.event].origin in (side, "either")]
         files[f"{who}.probes"] = "".join(f"{row.line}\n" for row in own).encode()
-        files[f"{who}.filters"] = "".join(f"{row.event} {row.when}\n" for row in own if row.when).encode()
+        filters = dict.fromkeys(f"{row.event} {row.when}\n" for row in own if row.when)
+        files[f"{who}.filters"] = "".join(filters).encode()
     return files
 
 

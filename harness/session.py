@@ -54,6 +54,7 @@ class Account:
     domid: int | None = None
     notes: list[str] = field(default_factory=list)
     grant_dumps: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _begin: float = field(default_factory=time.monotonic)
 
@@ -132,10 +133,11 @@ def _workplace(out: Path) -> Iterator[Path]:
 
 
 def _record(plan: _Plan, work: Path, account: Account) -> None:
-    definitions = load_probes(plan.image.btf, plan.modules, cache_root() / "probes")
+    probes = load_probes(plan.image.btf, plan.modules, cache_root() / "probes", plan.drivers)
+    account.missing = dict(probes.missing)
     shape = Shape(dom0_vcpus=int(plan.settings["dom0_vcpus"]))
     pool = Pool(plan.image, plan.accelerator, progress=plan.progress, shape=shape)
-    parked = preparation(definitions, guest_vcpus=int(plan.settings["queues"]))
+    parked = preparation(probes.definitions, guest_vcpus=int(plan.settings["queues"]))
     with pool.parked(parked, rescue=work / "consoles") as machine:
         try:
             _put_drivers(machine, plan.drivers)
@@ -236,6 +238,7 @@ def _manifest(plan: _Plan, account: Account) -> dict[str, Any]:
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in plan.modules.items()
         },
         "variants": {name: dict(driver.made_of) for name, driver in plan.drivers.items()},
+        "missing": account.missing,
         "started": account.started.isoformat(timespec="milliseconds"),
         "seconds": account.seconds(),
         "ended": account.ended,

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from blkproof.images.apt import resolve
 from blkproof.images.cache import Progress, cache_root, need_memory, once
 from blkproof.images.cpio import Archive
 from blkproof.images.debs import unpack
-from blkproof.images.drivers import build_drivers, stripped
+from blkproof.images.drivers import build_drivers, sources_of, stripped
 from blkproof.images.elf import section_of
 from blkproof.images.errors import StaleLockError
 from blkproof.images.initramfs import OVERLAY, system_archive
@@ -133,6 +134,8 @@ def _build_locked(recipe: Recipe, lock: Lock, progress: Progress) -> Image:
         with tempfile.TemporaryDirectory(prefix="blkproof-tools-") as scratch:
             tools = Toolchain(tree, recipe.driver.compiler, Path(scratch))
             contents = _assemble(recipe, tree, work, drivers, tools)
+        built = drivers["xen_blkback"]
+        shutil.copytree(sources_of(built), sources_of(work / built.name))
         versions = {label: lock.version(package) for label, package in recipe.versions.items()}
         facts = {
             "name": recipe.name,

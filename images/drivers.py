@@ -27,7 +27,8 @@ _KBUILD = {"xen_blkback": "obj-m += xen-blkback/\n", "xen_blkfront": "obj-m += x
 _KERNELS_PROGRAMS = ("scripts", "tools")
 _LEFT_OUT = ("Makefile", "vmlinux")
 """Of the headers: a Makefile that is made anew, and the types that only BTF of a module would need."""
-_VERSION = b"3"
+_SOURCES = "driver-source"
+_VERSION = b"4"
 """To be raised when a change below gives other modules from the same sources."""
 _WARNINGS = "warnings.txt"
 _COMPLAINT = re.compile(r"^(drivers/block/[^\s:]+):(\d+):(?:\d+:)? (?:fatal )?error: ", re.MULTILINE)
@@ -132,6 +133,11 @@ def stripped(module: Path) -> Path:
     return module.with_suffix(".stripped.ko")
 
 
+def sources_of(module: Path) -> Path:
+    """Return the directory beside a built module with the text that it was compiled from."""
+    return module.parent / _SOURCES
+
+
 def _modules(
     recipe: Recipe, tree: Path, progress: Progress, variants: Sequence[Variant]
 ) -> Mapping[str, Path]:
@@ -143,6 +149,7 @@ def _modules(
         with tempfile.TemporaryDirectory(prefix="blkproof-driver-") as scratch:
             # The compiler records directories as the kernel's makefiles see them: without symlinks.
             build = _Build(recipe, tree.resolve(), Path(scratch).resolve(), variants)
+            shutil.copytree(build.sources, work / _SOURCES)
             (work / _WARNINGS).write_text(build.compile())
             for variant in variants:
                 path = build.sources / _MODULES[variant.driver]

@@ -13,6 +13,8 @@ from typing import Final
 
 from blkproof.harness.probes.ctype import Aggregate, Array, CType, Function, Member, Pointer, Scalar, Void
 from blkproof.harness.probes.errors import ProbeError
+from blkproof.harness.probes.site import Site, entry
+from blkproof.harness.probes.term import ExpressionError
 
 _MAGIC: Final = 0xEB9F
 _HEADER: Final = struct.Struct("<HBBIIIII")
@@ -63,6 +65,18 @@ class Btf:
         if found is None:
             return None
         return self._prototype(name, self._raw(self._raw(found)[4])[0])
+
+    def sites(self, function: str, at: str) -> tuple[Site, ...]:
+        """Return the entry of a function; BTF knows no other place."""
+        found = self.function(function)
+        if found is None:
+            raise ExpressionError(f"there is no function {function}(); was it renamed?")
+        if at:
+            raise ExpressionError(f"{function}() can only be probed at its entry: BTF knows no lines")
+        return (entry(found),)
+
+    def variable(self, name: str) -> None:
+        """Return None: BTF has no types of global variables."""
 
     def aggregate(self, name: str) -> Aggregate | None:
         """Return the struct or union of that tag, or None."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from blkproof.harness.probes.ctype import Array, Function, Pointer, Scalar, TypeSource
+from blkproof.harness.probes.ctype import Array, Pointer, Scalar
 from blkproof.harness.probes.errors import ProbeError
-from blkproof.harness.probes.expression import ExpressionError, Term, Terms, evaluate
+from blkproof.harness.probes.expression import evaluate
+from blkproof.harness.probes.site import Site, TypeSource
+from blkproof.harness.probes.term import ExpressionError, Term, Terms
 from blkproof.traces.events import EVENTS
 
 GROUP: Final = "blkproof"
@@ -34,9 +36,12 @@ _DTYPE: Final = re.compile(r"([us])(\d+)(?:\[(\d+)])?")
 class Probe:
     """One row: where in the kernel an event of the schema is seen, and how to fetch its fields.
 
-    ``fields`` are C expressions over the function's parameters (``$retval`` with ``returns``), in the
-    order of the schema.  ``when`` is a filter over the fields, in ftrace's language.  Where kernels
-    differ, a function or an expression may be several with ``|`` between: the first that fits is taken.
+    ``function`` is probed where it's entered, in each place that it was inlined into, or with ``at`` on the
+    lines of its source that have these words.  ``fields`` are C expressions over what is visible there
+    (``$retval`` with ``returns``) and over global variables, in the order of the schema.  ``when`` is a
+    filter over the fields, in ftrace's language.  Where kernels differ, a function or an expression may be
+    several with ``|`` between: the first that fits is taken.  Where compilers differ, ``otherwise`` is the
+    row to take when this one doesn't fit, for example since the function whose result it wants was inlined.
     """
 
     event: str
@@ -45,11 +50,13 @@ class Probe:
     fields: Mapping[str, str]
     returns: bool = False
     when: str = ""
+    at: str = ""
+    otherwise: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What to write to tracefs to arm one probe."""
+    """What to write to tracefs to arm one probe; an event may have several, one for each place."""
 
     event: str
     module: str
@@ -58,48 +65,99 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Probes:
+    """What can be armed, and for each event that can't be seen the reason."""
+
+    definitions: tuple[Definition, ...]
+    missing: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Argument:
     text: str
     size: int
 
+    @property
+    def shape(self) -> str:
+        """Name and type, which have to be the same in all places of an event."""
+        return f"{self.text.partition('=')[0]}:{self.text.rpartition(':')[2]}"
 
-def compile_rows(rows: Iterable[Probe], sources: Mapping[str, TypeSource]) -> tuple[Definition, ...]:
-    """Compile rows with the types of each module.
+
+def compile_rows(
+    rows: Iterable[Probe], sources: Mapping[str, TypeSource], forgiving: Collection[str] = ()
+) -> Probes:
+    """Compile rows with the debug information of each module.
+
+    A row that doesn't fit a module of ``forgiving`` is missing; any other has to fit.
 
     :raise ProbeError: when an expression, a type or a limit of the kernel is at odds with a row.
     """
-    return tuple(_compile(row, sources) for row in rows)
+    definitions: list[Definition] = []
+    missing: dict[str, str] = {}
+    for row in rows:
+        try:
+            definitions += _compile(row, sources)
+        except ProbeError as wrong:
+            if row.module not in forgiving:
+                raise
+            missing[row.event] = str(wrong)
+    return Probes(tuple(definitions), missing)
 
 
-def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> Definition:
+def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> list[Definition]:
+    """Compile a row, or of those after it in its chain the first that fits."""
+    try:
+        return _compile_one(row, sources)
+    except ProbeError as wrong:
+        if row.otherwise is None:
+            raise
+        try:
+            return _compile(row.otherwise, sources)
+        except ProbeError as also:
+            raise ProbeError(f"{wrong}; otherwise {also}") from None
+
+
+def _compile_one(row: Probe, sources: Mapping[str, TypeSource]) -> list[Definition]:
     if row.module not in sources:
         raise ProbeError(f"probe {row.event}: no types of {row.module}, only of {', '.join(sources)}")
     source = sources[row.module]
-    function = next(filter(None, map(source.function, _alternatives(row.function))), None)
-    if function is None:
-        names = " nor ".join(f"{name}()" for name in _alternatives(row.function))
-        raise ProbeError(
-            f"probe {row.event}: {row.module} has no function {names} that can be probed;"
-            " was it inlined or renamed?"
-        )
-    place = function.name if row.module == KERNEL else f"{row.module}:{function.name}"
-    arguments = [argument for field in row.fields for argument in _field(row, place, field, function, source)]
-    kind = f"r{_RETURNS_AT_ONCE}" if row.returns else "p"
-    line = " ".join([f"{kind}:{GROUP}/{row.event}", place, *(a.text for a in arguments)])
-    _check_limits(row, arguments, line)
-    return Definition(row.event, row.module, line, row.when)
+    found: dict[str, list[_Argument]] = {}
+    for site in _sites(row, source):
+        place = site.place if row.module == KERNEL else f"{row.module}:{site.place}"
+        if row.returns and site.returns is None:
+            raise ProbeError(
+                f"probe {row.event} ({place}): {site.function}() was inlined, so it has no return"
+            )
+        arguments = [each for field in row.fields for each in _field(row, place, field, site, source)]
+        kind = f"r{_RETURNS_AT_ONCE}" if row.returns else "p"
+        line = " ".join([f"{kind}:{GROUP}/{row.event}", place, *(a.text for a in arguments)])
+        _check_limits(row, arguments, line)
+        found[line] = arguments
+    if len({tuple(each.shape for each in arguments) for arguments in found.values()}) > 1:
+        raise ProbeError(f"probe {row.event}: its places do not give the same types: {' / '.join(found)}")
+    return [Definition(row.event, row.module, line, row.when) for line in found]
+
+
+def _sites(row: Probe, source: TypeSource) -> Sequence[Site]:
+    faults = []
+    for name in _alternatives(row.function):
+        try:
+            return source.sites(name, row.at)
+        except ExpressionError as wrong:
+            faults.append(str(wrong))
+    raise ProbeError(f"probe {row.event}: {row.module}: {'; nor: '.join(faults)}")
 
 
 def _alternatives(text: str) -> list[str]:
     return [each.strip() for each in text.split("|")]
 
 
-def _field(row: Probe, place: str, field: str, function: Function, source: TypeSource) -> list[_Argument]:
+def _field(row: Probe, place: str, field: str, site: Site, source: TypeSource) -> list[_Argument]:
     faults = []
     for text in _alternatives(row.fields[field]):
         try:
             dtype = _dtype(row.event, field)
-            terms = evaluate(text, function, source, returns=row.returns)
+            terms = evaluate(text, site, source, returns=row.returns)
             return list(_string(field, terms) if dtype == "str" else _numbers(field, dtype, terms))
         except ExpressionError as wrong:
             faults.append(f"{field} = {text}: {wrong}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,3 @@ class Function:
     name: str
     parameters: tuple[tuple[str, CType], ...]
     returns: CType
-
-
-class TypeSource(Protocol):
-    """Where a module's functions and structs are looked up."""
-
-    def function(self, name: str) -> Function | None:
-        """Return the function that can be probed by that name, or None."""
-
-    def aggregate(self, name: str) -> Aggregate | None:
-        """Return the complete struct or union of that tag, or None."""

@@ -1,4 +1,4 @@
-"""Types of a rebuilt driver from its DWARF, by pyelftools."""
+"""Types, functions and variables of a driver from its DWARF, by pyelftools."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from blkproof.harness.probes.ctype import Aggregate, Array, CType, Function, Member, Pointer, Scalar, Void
-from blkproof.harness.probes.errors import ProbeError
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from blkproof.harness.probes.ctype import Aggregate, Array, CType, Member, Pointer, Scalar, Void
+from blkproof.harness.probes.object import KernelObject
+from blkproof.harness.probes.scopes import Scopes, name_of, origin_of
+from blkproof.harness.probes.site import Site
+from blkproof.harness.probes.term import ExpressionError, Term
 
 Die = Any  # pyelftools has no types
 
@@ -22,46 +23,48 @@ _TRANSPARENT: Final = frozenset(
 
 
 class Dwarf:
-    """Functions and structs of one kernel module built with ``-g``.
+    """Debug information of one kernel module built with ``-g``, and of the text in ``sources``.
 
     :raise ProbeError: when the file is no ELF or has no debug information.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, sources: Path) -> None:
         self._made: dict[int, CType] = {}
-        self._functions: dict[str, Die] = {}
         self._aggregates: dict[str, Die] = {}
-        try:
-            with path.open("rb") as file:
-                self._load(ELFFile(file))
-        except ELFError as broken:
-            raise ProbeError(f"{path}: {broken}; is it a kernel module?") from broken
-
-    def _load(self, elf: Any) -> None:
-        symbols = elf.get_section_by_name(".symtab")
-        if symbols is None or not elf.has_dwarf_info():
-            raise ProbeError(f"{self._path}: no symbols and DWARF; build the module with -g")
-        self._symbols = {s.name for s in symbols.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"}
-        for unit in elf.get_dwarf_info().iter_CUs():
+        self._variables: dict[str, Die] = {}
+        self._module = KernelObject(path)
+        self._scopes = Scopes(self._module, self._of, sources)
+        for unit in self._module.dwarf.iter_CUs():
             for die in unit.get_top_DIE().iter_children():
                 self._index(die)
 
     def _index(self, die: Die) -> None:
         if die.tag in _AGGREGATES and "DW_AT_declaration" not in die.attributes:
-            self._aggregates.setdefault(_name(die), die)
-        elif die.tag == "DW_TAG_subprogram" and (
-            "DW_AT_low_pc" in die.attributes or "DW_AT_ranges" in die.attributes
-        ):
-            self._functions.setdefault(_name(die), die)
+            self._aggregates.setdefault(name_of(die), die)
+        elif die.tag == "DW_TAG_subprogram":
+            self._scopes.add(die)
+        elif die.tag == "DW_TAG_variable":
+            known = self._variables.get(name_of(die))
+            if known is None or "DW_AT_location" not in known.attributes:
+                self._variables[name_of(die)] = die
 
-    def function(self, name: str) -> Function | None:
-        """Return the function of that name if it is a symbol that can be probed, or None."""
-        die = self._functions.get(name)
-        if die is None or name not in self._symbols:
+    def sites(self, function: str, at: str) -> tuple[Site, ...]:
+        """Return where a function is entered, or has the words ``at`` in its source; in all its copies.
+
+        :raise ExpressionError: when there is no such place; says why.
+        """
+        return self._scopes.sites(function, at)
+
+    def variable(self, name: str) -> Term | None:
+        """Return a variable of the module, or one of the kernel that the module uses, or None.
+
+        :raise ExpressionError: when the kernel could not tell which one is meant.
+        """
+        if name not in self._variables or not (copies := self._module.copies(name)):
             return None
-        parameters = [c for c in die.iter_children() if c.tag == "DW_TAG_formal_parameter"]
-        return Function(name, tuple((_name(c), self._of(c)) for c in parameters), self._of(die))
+        if copies > 1:
+            raise ExpressionError(f"there are {copies} variables {name}, and a probe can't say which")
+        return self._scopes.variable(self._variables[name])
 
     def aggregate(self, name: str) -> Aggregate | None:
         """Return the struct or union of that tag, or None."""
@@ -71,7 +74,7 @@ class Dwarf:
 
     def _of(self, die: Die) -> CType:
         """Return the type that a DIE refers to; no reference means void."""
-        for holder in _origins(die):
+        for holder in (die, origin_of(die)):
             if "DW_AT_type" in holder.attributes:
                 return self._type(holder.get_DIE_from_attribute("DW_AT_type"))
         return Void()
@@ -89,18 +92,18 @@ class Dwarf:
             return self._of(die)
         if die.tag == "DW_TAG_base_type":
             signed = die.attributes["DW_AT_encoding"].value in _SIGNED
-            return Scalar(_name(die), die.attributes["DW_AT_byte_size"].value, signed)
+            return Scalar(name_of(die), die.attributes["DW_AT_byte_size"].value, signed)
         if die.tag == "DW_TAG_enumeration_type":
             under = self._of(die)
             signed = isinstance(under, Scalar) and under.signed
-            return Scalar(f"enum {_name(die)}", die.attributes["DW_AT_byte_size"].value, signed)
+            return Scalar(f"enum {name_of(die)}", die.attributes["DW_AT_byte_size"].value, signed)
         if die.tag == "DW_TAG_pointer_type":
             return Pointer(self._lazy(die))
         if die.tag == "DW_TAG_array_type":
             return self._array(die, [c for c in die.iter_children() if c.tag == "DW_TAG_subrange_type"])
         if die.tag in _AGGREGATES:
             return self._aggregate(die)
-        return Void(_name(die) or die.tag)
+        return Void(name_of(die) or die.tag)
 
     def _array(self, die: Die, ranges: list[Die]) -> Array:
         count = _count(ranges[0]) if ranges else 0
@@ -109,7 +112,7 @@ class Dwarf:
         return Array(self._lazy(die), count)
 
     def _aggregate(self, die: Die) -> CType:
-        name = _name(die)
+        name = name_of(die)
         if "DW_AT_declaration" in die.attributes:
             complete = self._aggregates.get(name)
             return Void(f"incomplete {name}") if complete is None else self._type(complete)
@@ -127,22 +130,7 @@ class Dwarf:
                 located = attributes.get("DW_AT_data_member_location")
                 place = 8 * (located.value if located else 0)
             width = attributes.get("DW_AT_bit_size")
-            yield Member(_name(child), self._lazy(child), place, width.value if width else None)
-
-
-def _origins(die: Die) -> Iterator[Die]:
-    """Yield a DIE and what it's a copy of: an out-of-line copy keeps name and type in its origin."""
-    yield die
-    for link in ("DW_AT_abstract_origin", "DW_AT_specification"):
-        if link in die.attributes:
-            yield from _origins(die.get_DIE_from_attribute(link))
-
-
-def _name(die: Die) -> str:
-    for holder in _origins(die):
-        if "DW_AT_name" in holder.attributes:
-            return str(holder.attributes["DW_AT_name"].value.decode())
-    return ""
+            yield Member(name_of(child), self._lazy(child), place, width.value if width else None)
 
 
 def _count(subrange: Die) -> int:

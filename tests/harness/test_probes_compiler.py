@@ -1,6 +1,7 @@
 """The table of probes and its compilation to lines for the kernel."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from blkproof.harness.probes import compiler
@@ -9,6 +10,8 @@ from blkproof.harness.probes.ctype import Aggregate, Array, Function, Member, Po
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.probes.load import load_probes
 from blkproof.harness.probes.rows import ROWS
+from blkproof.harness.probes.site import Site, entry
+from blkproof.harness.probes.term import ExpressionError, Term
 from blkproof.traces import events
 from blkproof.traces.events import EVENTS, EventType, Field
 
@@ -49,11 +52,32 @@ FUNCTION = Function(
 
 
 class Source:
-    def function(self, name):
-        return FUNCTION if name == "touch" else None
+    """Has one function, `touch`, that is also inlined, as `hidden`, into two others."""
+
+    def sites(self, function, at):
+        if at:
+            return [Site("touch", "touch+40", {"n": lambda: Term("%bx", INT)})]
+        if function == "hidden":
+            return [
+                Site("hidden", "one+16", {"n": lambda: Term("%ax", INT), "gone": self.gone}),
+                Site("hidden", "two+8", {"n": lambda: Term("%sp", INT, place=True, offset=24)}),
+            ]
+        if function != "touch":
+            raise ExpressionError(f"there is no function {function}()")
+        return [entry(FUNCTION)]
+
+    def gone(self):
+        raise ExpressionError("hidden() was inlined and its parameter gone was optimised away")
+
+    def variable(self, name):  # noqa: ARG002 - no globals here
+        return None
 
     def aggregate(self, name):  # noqa: ARG002 - no casts here
         return None
+
+
+def lines(rows, forgiving=()):
+    return [found.line for found in compile_rows(rows, {"driver": Source()}, forgiving).definitions]
 
 
 @pytest.fixture
@@ -64,7 +88,7 @@ def line(monkeypatch):
         kind = EventType("ev", "backend", "", (Field("f", dtype, ""),))
         monkeypatch.setitem(EVENTS, "ev", kind)
         row = Probe("ev", module, "touch", {"f": expression}, returns=returns, when=when)
-        (found,) = compile_rows([row], {module: Source()})
+        (found,) = compile_rows([row], {module: Source()}).definitions
         return found
 
     return compile_it
@@ -144,17 +168,69 @@ def test_what_does_not_fit_the_schema_is_refused(line, dtype, expression, says):
 def test_of_alternatives_the_first_that_fits_is_taken(line):
     assert line("s32", "gone | n | small").line == "p:blkproof/ev driver:touch f=%si:s32"
     with pytest.raises(
-        ProbeError, match=r"f = gone: .* no parameter 'gone'.*; or f = thing->lost: .*no member 'lost'"
+        ProbeError,
+        match=r"f = gone: .* no parameter or variable 'gone'.*; or f = thing->lost: .*no member 'lost'",
     ):
         line("s32", "gone | thing->lost")
 
 
 def test_a_function_may_have_had_other_names():
     rows = [Probe("be_map_ret", "driver", "renamed | touch", {"rc": "n"})]
-    assert compile_rows(rows, {"driver": Source()})[0].line == "p:blkproof/be_map_ret driver:touch rc=%si:s32"
+    assert lines(rows) == ["p:blkproof/be_map_ret driver:touch rc=%si:s32"]
     rows = [Probe("be_map_ret", "driver", "renamed | gone", {"rc": "n"})]
-    with pytest.raises(ProbeError, match=r"driver has no function renamed\(\) nor gone\(\) that"):
+    with pytest.raises(ProbeError, match=r"no function renamed\(\); nor: there is no function gone"):
         compile_rows(rows, {"driver": Source()})
+
+
+def test_an_inlined_function_is_probed_in_each_copy():
+    row = Probe("be_map_ret", "driver", "hidden", {"rc": "n"})
+    assert lines([row]) == [
+        "p:blkproof/be_map_ret driver:one+16 rc=%ax:s32",
+        "p:blkproof/be_map_ret driver:two+8 rc=+24(%sp):s32",
+    ]
+
+
+def test_a_line_of_a_function_can_be_probed():
+    row = Probe("be_map_ret", "driver", "touch", {"rc": "n"}, at="words of it")
+    assert lines([row]) == ["p:blkproof/be_map_ret driver:touch+40 rc=%bx:s32"]
+
+
+def test_a_function_that_was_inlined_has_no_return_but_another_row_may_do():
+    row = Probe("be_map_ret", "driver", "hidden", {"rc": "$retval"}, returns=True)
+    with pytest.raises(ProbeError, match=r"\(driver:one\+16\): hidden\(\) was inlined, so it has no return"):
+        lines([row])
+    after = Probe("be_map_ret", "driver", "touch", {"rc": "n"}, at="words")
+    assert lines([replace(row, otherwise=after)]) == ["p:blkproof/be_map_ret driver:touch+40 rc=%bx:s32"]
+    lost = Probe("be_map_ret", "driver", "lost", {"rc": "n"})
+    with pytest.raises(ProbeError, match=r"it has no return; otherwise probe be_map_ret: .* function lost"):
+        lines([replace(row, otherwise=lost)])
+
+
+def test_places_of_one_event_that_give_different_types_are_refused(monkeypatch):
+    def sites(_source, _function, _at):
+        return [
+            Site("hidden", "one", {"n": lambda: Term("%ax", INT)}),
+            Site("hidden", "two", {"n": lambda: Term("%ax", U8)}),
+        ]
+
+    monkeypatch.setattr(Source, "sites", sites)
+    with pytest.raises(ProbeError, match=r"do not give the same types: .*:s32 / .*:u8"):
+        lines([Probe("be_map_ret", "driver", "hidden", {"rc": "n"})])
+
+
+def test_a_row_that_does_not_fit_a_driver_of_another_is_missing_with_the_reason():
+    rows = [
+        Probe("be_map_ret", "driver", "touch", {"rc": "n"}),
+        Probe("be_add_ret", "driver", "hidden", {"rc": "gone"}),
+    ]
+    with pytest.raises(ProbeError, match="parameter gone was optimised away"):
+        lines(rows)
+    found = compile_rows(rows, {"driver": Source()}, forgiving={"driver"})
+    assert [each.event for each in found.definitions] == ["be_map_ret"]
+    assert found.missing == {
+        "be_add_ret": "probe be_add_ret (driver:one+16), rc = gone: "
+        "hidden() was inlined and its parameter gone was optimised away"
+    }
 
 
 def test_a_row_for_no_event_or_field_is_refused():
@@ -164,7 +240,7 @@ def test_a_row_for_no_event_or_field_is_refused():
 
 
 def test_a_function_or_module_that_is_not_there_is_refused():
-    with pytest.raises(ProbeError, match=r"driver has no function gone\(\)"):
+    with pytest.raises(ProbeError, match=r"driver: there is no function gone\(\)"):
         compile_rows([Probe("be_map_ret", "driver", "gone", {"rc": "n"})], {"driver": Source()})
     with pytest.raises(ProbeError, match="no types of other, only of driver"):
         compile_rows([Probe("be_map_ret", "other", "touch", {"rc": "n"})], {"driver": Source()})
@@ -193,9 +269,9 @@ def test_segments_beyond_what_is_seen_are_no_accident():
 def test_compiled_probes_are_kept_by_content(tmp_path, monkeypatch):
     made = []
 
-    def compile_once(btf, modules):  # noqa: ARG001 - the real one's signature
+    def compile_once(btf, modules, forgiving):  # noqa: ARG001 - the real one's signature
         made.append(btf.read_bytes())
-        return (compiler.Definition("ev", "m", "p:x", "n > 1"),)
+        return compiler.Probes((compiler.Definition("ev", "m", "p:x", "n > 1"),), {"other": "why"})
 
     monkeypatch.setattr("blkproof.harness.probes.load._compile", compile_once)
     btf, ko = tmp_path / "btf", tmp_path / "ko"
@@ -207,3 +283,10 @@ def test_compiled_probes_are_kept_by_content(tmp_path, monkeypatch):
     ko.write_bytes(b"b")
     load_probes(btf, {"m": ko}, tmp_path / "cache")
     assert len(made) == 2
+    load_probes(btf, {"m": ko}, tmp_path / "cache", {"m"})
+    assert len(made) == 3
+    text = tmp_path / "driver-source" / "m.c"
+    text.parent.mkdir()
+    text.write_text("int x;")
+    load_probes(btf, {"m": ko}, tmp_path / "cache", {"m"})
+    assert len(made) == 4

@@ -2,7 +2,9 @@
 
 import pytest
 from blkproof.harness.probes.ctype import Aggregate, Array, Function, Member, Pointer, Scalar, Void
-from blkproof.harness.probes.expression import ExpressionError, evaluate
+from blkproof.harness.probes.expression import evaluate
+from blkproof.harness.probes.site import Site, entry
+from blkproof.harness.probes.term import ExpressionError, Term
 
 U8, U16, U32, U64 = (Scalar(f"u{8 * n}", n, signed=False) for n in (1, 2, 4, 8))
 INT = Scalar("int", 4, signed=True)
@@ -51,15 +53,17 @@ FUNCTION = Function(
 
 
 class Source:
-    def function(self, name):
-        return FUNCTION if name == FUNCTION.name else None
+    def variable(self, name):
+        return {"limit": Term("&limit", INT, place=True), "last": Term("&last", to(RING), place=True)}.get(
+            name
+        )
 
     def aggregate(self, name):
         return {"request": REQUEST, "grant_page": PAGE, "ring": RING}.get(name)
 
 
 def fetched(text, returns=False):
-    return [term.render() for term in evaluate(text, FUNCTION, Source(), returns=returns)]
+    return [term.render() for term in evaluate(text, entry(FUNCTION), Source(), returns=returns)]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,9 @@ def fetched(text, returns=False):
         ("*name", "+0(%r9)"),
         ("ring->blkif", "+360(%di)"),
         ("ring -> count", "+152(%di)"),
+        ("limit", "@limit"),
+        ("last->count", "+152(@last)"),
+        ("last->blkif->domid", "+0(+360(@last))"),
     ],
 )
 def test_one_value(text, argument):
@@ -101,14 +108,14 @@ def test_slices():
 
 
 def test_a_bitfield_knows_its_bits():
-    (term,) = evaluate("ring->blkif->persistent", FUNCTION, Source(), returns=False)
+    (term,) = evaluate("ring->blkif->persistent", entry(FUNCTION), Source(), returns=False)
     assert (term.render(), term.bits) == ("+8(+360(%di))", (5, 1))
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("rnig", "no parameter 'rnig'; it has ring, req"),
+        ("rnig", r"dispatch\(\) has no parameter or variable 'rnig'; it has ring, req"),
         ("req->op", "struct request has no member 'op'; it has operation, id, seg"),
         ("req.id", "has no members, so no 'id'"),
         ("req->id->x", "u64 is no pointer"),
@@ -143,12 +150,34 @@ def test_an_address_inside_a_struct_is_no_value():
 def test_of_a_struct_in_a_register_only_the_start_can_be_had():
     pair = struct("pair", 8, ("a", U32, 0), ("b", U32, 4))
     function = Function("f", (("p", pair),), Void())
-    assert evaluate("p.a", function, Source(), returns=False)[0].render() == "%di"
+    assert evaluate("p.a", entry(function), Source(), returns=False)[0].render() == "%di"
     with pytest.raises(ExpressionError, match="only its first member"):
-        evaluate("p.b", function, Source(), returns=False)
+        evaluate("p.b", entry(function), Source(), returns=False)
 
 
 def test_a_struct_that_fills_two_registers_is_refused():
     function = Function("f", (("w", WIDE), ("x", INT)), Void())
     with pytest.raises(ExpressionError, match="not passed in one register"):
-        evaluate("x", function, Source(), returns=False)
+        evaluate("x", entry(function), Source(), returns=False)
+
+
+def test_a_global_variable_can_be_had_when_a_function_returns():
+    assert fetched("limit", returns=True) == ["@limit"]
+
+
+def test_a_local_variable_hides_a_global_one():
+    site = Site("f", "f+12", {"limit": lambda: Term("%bx", U64)})
+    assert evaluate("limit", site, Source(), returns=False)[0].render() == "%bx"
+
+
+def test_members_of_a_global_struct_and_constants():
+    def rendered(term, text="it"):
+        return evaluate(text, Site("f", "f", {"it": lambda: term}), Source(), returns=False)[0].render()
+
+    assert rendered(Term("&pool", REQUEST, place=True), "it.id") == "@pool+8"
+    assert rendered(Term("&pool", to(REQUEST)), "it->id") == "@pool+8"
+    assert rendered(Term("\\5", INT)) == "\\5"
+    with pytest.raises(ExpressionError, match="constant here and points to nothing"):
+        rendered(Term("\\0", to(REQUEST)), "it->id")
+    with pytest.raises(ExpressionError, match="the address of a variable"):
+        rendered(Term("&pool", to(REQUEST)))

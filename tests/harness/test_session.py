@@ -12,6 +12,7 @@ import pytest
 from blkproof.harness import session
 from blkproof.harness.errors import HarnessError, Loss, MachineLost, ScenarioError, SessionError, SshError
 from blkproof.harness.host import Accelerator
+from blkproof.harness.probes.compiler import Probes
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.scenario import load_scenario
 from blkproof.harness.ssh import Result
@@ -104,7 +105,7 @@ def record(tmp_path, monkeypatch):
         btf=image_files.pop("btf"),
         modules=image_files,
     )
-    monkeypatch.setattr(session, "load_probes", lambda *_: ())
+    monkeypatch.setattr(session, "load_probes", lambda *_: Probes((), {"be_get": "it was inlined"}))
     monkeypatch.setattr(session, "qemu_version", lambda _: "7.2")
 
     def prepare(**how):
@@ -141,6 +142,7 @@ def test_a_good_run_becomes_a_sealed_capture(record):
     capture = Capture.open(run({"persistent": "off"}))
     assert capture.run["ended"] == "ok"
     assert capture.run["notes"] == []
+    assert capture.run["missing"] == {"be_get": "it was inlined"}
     assert capture.run["settings"]["persistent"] == "off"
     assert capture.run["accelerator"] == {"name": "tcg", "why": "played"}
     assert capture.run["vdevs"] == {"guest1": [51712]}

@@ -1,6 +1,7 @@
 /* A stand-in for a driver: one of each thing that the reader of DWARF must understand.
  * driver.o.gz was made from it by:
  *   gcc-12 -g -O2 -fno-ipa-sra -fno-ipa-cp -fdebug-prefix-map=$PWD=. -c driver.c && gzip -9n driver.o
+ * (lines and locations are read in test_probes_sites.py)
  */
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -76,4 +77,37 @@ long entry(struct ring *ring, u32 gref)
 	struct pair t = { gref };
 
 	return store(t, request->name, request) + find(ring, gref + 1, 0)->operation;
+}
+
+static u32 limit = 20;
+static struct ring *last;
+extern u32 elsewhere;
+extern void use(struct request *request, u32 *count);
+
+static struct request *pick(struct ring *ring, u32 gref, u32 unused)
+{
+	struct request *picked = ring->pending->all[gref];
+
+	if (gref < limit) /* picked is no word of this line */
+		sink += gref;
+	return picked;
+}
+
+long first(struct ring *ring, u32 gref)
+{
+	struct request local = { .operation = gref };
+	u32 count = 3;
+	struct request *one = pick(ring, gref, 5);
+
+	use(&local, &count);
+	last = ring;
+	if (!one)
+		return -1;
+	sink += one->operation;
+	return count + elsewhere;
+}
+
+long __attribute__((section(".init.text"))) second(struct ring *ring)
+{
+	return pick(ring, 7, 0)->operation + last->vbd.handle;
 }

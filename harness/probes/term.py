@@ -1,0 +1,87 @@
+"""Values and places that a probe can fetch, and what C does with them: ``->``, ``.``, ``[]``, casts.
+
+Reference: Linux Documentation/trace/kprobetrace.rst (fetch arguments).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from blkproof.harness.probes.ctype import Aggregate, Array, CType, Pointer
+
+
+class ExpressionError(Exception):
+    """The expression doesn't parse or doesn't fit the types; says what is wrong, the caller says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A value, or a place in memory that holds one.
+
+    ``fetch`` is what the kernel fetches first, ``&symbol``, or a number behind a backslash.  A place is the
+    memory ``offset`` bytes behind the address fetched; a value that isn't a place is what was fetched plus
+    ``offset``.  ``bits`` is (shift, width) of a bitfield.
+    """
+
+    fetch: str
+    type: CType
+    place: bool = False
+    offset: int = 0
+    bits: tuple[int, int] | None = None
+
+    def render(self) -> str:
+        """Return the fetch argument, without its type."""
+        if self.place and self.fetch.startswith("&"):
+            return f"@{self.fetch[1:]}" + (f"{self.offset:+d}" if self.offset else "")
+        if self.place:
+            return f"{self.offset:+d}({self.fetch})"
+        if self.fetch.startswith("&"):
+            raise ExpressionError("is the address of a variable, which can't be fetched as a value")
+        if self.offset:
+            raise ExpressionError("is an address inside a struct, which can't be fetched as a value")
+        return self.fetch
+
+    def target(self, offset: int = 0) -> Term:
+        """Return the place that a pointer points to or at which an array starts."""
+        if isinstance(self.type, Array) and self.place:
+            return replace(self, type=self.type.element(), offset=self.offset + offset)
+        if not isinstance(self.type, Pointer):
+            raise ExpressionError(f"{self.type.name} is no pointer")
+        if self.fetch.startswith("\\"):
+            raise ExpressionError("is a constant here and points to nothing")
+        if self.place:
+            return Term(self.render(), self.type.target(), place=True, offset=offset)
+        return Term(self.fetch, self.type.target(), place=True, offset=self.offset + offset)
+
+    def member(self, name: str) -> Term:
+        """Return a member of a struct or union."""
+        if not isinstance(self.type, Aggregate):
+            raise ExpressionError(f"{self.type.name} has no members, so no {name!r}")
+        member = self.type.find(name)
+        if member is None:
+            known = ", ".join(m.name for m in self.type.members() if m.name)
+            raise ExpressionError(f"{self.type.name} has no member {name!r}; it has {known}")
+        if not self.place:
+            if member.bit_offset or member.bit_size:
+                raise ExpressionError(f"{self.type.name} is in a register: only its first member can be had")
+            return replace(self, type=member.type())
+        at = self.offset + member.bit_offset // 8
+        bits = None if member.bit_size is None else (member.bit_offset % 8, member.bit_size)
+        return replace(self, type=member.type(), offset=at, bits=bits)
+
+    def element(self, index: int) -> Term:
+        """Return one element of an array or of what a pointer points to."""
+        return self.target(index * self.target().type.size)
+
+    def cast(self, to: CType) -> Term:
+        """Return the same value as another type of at most the same size."""
+        if self.bits is not None:
+            raise ExpressionError("a bitfield can't be cast")
+        if isinstance(self.type, Array) and isinstance(to, Pointer):
+            return replace(self, type=to, place=False)
+        if to.size > self.type.size:
+            raise ExpressionError(f"{self.type.name} can't be cast to the wider {to.name}")
+        return replace(self, type=to)
+
+
+Terms = tuple[Term, ...]
