@@ -3,10 +3,10 @@
 | event                        | Linux xen-blkback                      | what the model does                |
 | ---------------------------- | -------------------------------------- | ---------------------------------- |
 | be_request/discard/other     | dispatch_*_io                          | a request leaves the ring          |
-| be_map_data                  | xen_blkbk_map_seg                      | its segments are known             |
+| be_indirect, ..._more, _rest | xen_blkbk_parse_indirect               | its segments are known             |
 | be_map, gt_map, be_map_ret   | xen_blkbk_map                          | grants are mapped for it           |
 | be_get, be_add, be_put, ...  | get_/add_/put_persistent_gnt           | see :mod:`blkproof.analysis.tree`  |
-| gt_unmap, gt_unmap_many      | gnttab_unmap_refs                      | mappings end                       |
+| gt_unmap, ..._more, ...      | gnttab_unmap_refs                      | mappings end                       |
 | be_response                  | make_response, before its lock         | the request is answered            |
 
 One kernel thread per ring takes requests and maps; bios end, grants are put back and responses are written
@@ -75,7 +75,9 @@ class BackReplay:
             "be_request": self._taken,
             "be_discard": self._taken,
             "be_other": self._taken,
-            "be_map_data": self._data,
+            "be_indirect": self._indirect,
+            "be_indirect_more": self._indirect,
+            "be_indirect_rest": self._indirect,
             "be_map": self._map,
             "be_map_ret": self._map_ret,
             "be_get": self._get,
@@ -89,7 +91,9 @@ class BackReplay:
             "be_response": self._response,
             "gt_map": self._gt_map,
             "gt_unmap": self._gt_unmap,
+            "gt_unmap_more": self._gt_unmap,
             "gt_unmap_many": self._gt_unmap,
+            "gt_unmap_rest": self._gt_unmap,
         }
 
     # Section: requests
@@ -102,24 +106,24 @@ class BackReplay:
         half.same_id = ring.open.get(event.id)
         ring.halves.append(half)
         if half.has_data and not half.indirect:
-            half.segments = wire.direct_segments(event)
-            self._uses(half, [segment.gref for segment in half.segments])
+            segments = wire.direct_segments(event)
+            half.segments = tuple(segment.extent for segment in segments)
+            self._uses(half, [segment.gref for segment in segments])
         ring.open[event.id] = half
         self._thread(event).half = half
         if half.has_data:
             self._size(ring, event)
 
-    def _data(self, event: Event) -> None:
+    def _indirect(self, event: Event) -> None:
         half = self._current_half(event)
-        if half is None or half.id != event.id or half.ring.address != event.ring:
+        if half is None or half.id != event.id or not half.indirect:
             self._thread(event).half = None
             return
-        half.data = event
-        if half.indirect:
-            parsed = wire.parsed_segments(event)
-            half.segments = parsed if len(parsed) == half.nr else None
-            pages = half.taken.indirect_gref[: wire.indirect_pages(half.nr)]
-            self._uses(half, [*pages, *(segment.gref for segment in parsed)])
+        if event.event == "be_indirect":
+            half.read = event
+        half.parts |= wire.indirect_segments(event)
+        if half.nr == event.nr == len(half.parts):
+            half.segments = tuple(half.parts[number] for number in sorted(half.parts))
 
     def _uses(self, half: BackHalf, grefs: list[int]) -> None:
         using = half.ring.using
@@ -146,7 +150,7 @@ class BackReplay:
             ring.stray.append((event, next(answered, None)))
             return
         half.response = event
-        for gref in half.grefs:
+        for gref in half.grefs or ():
             if ring.using.get(gref) is half:
                 del ring.using[gref]
         half.left_held = tuple(entry.seen() for entry in half.held.values())
@@ -161,7 +165,7 @@ class BackReplay:
         half = self._current_half(event)
         if half is not None and half.ring.address != event.ring:
             half = None
-        thread.call = MapCall(event, half, half is not None and half.indirect and not half.data)
+        thread.call = MapCall(event, half, half is not None and half.indirect and not half.read)
         if half is not None:
             half.calls.append(thread.call)
         self._size(self._current.get(event.ring), event)
@@ -171,8 +175,16 @@ class BackReplay:
         if thread.call is not None:
             thread.call.end = event
             if not thread.call.indirect:
+                self._mapped(thread.call)
                 thread.half = None
         thread.call = None
+
+    def _mapped(self, call: MapCall) -> None:
+        """Take in the grants of an indirect request: they were read from its pages, and then mapped."""
+        half = call.half
+        if half is None or not half.indirect or not half.nr == call.start.n == len(call.grefs):
+            return
+        self._uses(half, [*half.taken.indirect_gref[: wire.indirect_pages(half.nr)], *call.grefs])
 
     def _gt_map(self, event: Event) -> None:
         call = self._thread(event).call
@@ -184,6 +196,8 @@ class BackReplay:
         if call is None:
             return
         ring = self._current.get(call.start.ring)
+        if not call.lookups:
+            call.grefs += [op.gref for op in ops]
         for op in ops:
             if op.status != wire.OKAY:
                 call.failed.append(op)
@@ -242,6 +256,7 @@ class BackReplay:
         thread.lookup = Lookup(event, ring.tree.seen(event.gref))
         if thread.call is not None:
             thread.call.lookups.append(thread.lookup)
+            thread.call.grefs.append(event.gref)
 
     def _get_ret(self, event: Event) -> None:
         thread = self._thread(event)

@@ -116,7 +116,10 @@ class Adding:
 
 @dataclass(slots=True, eq=False)
 class MapCall:
-    """One call of the backend's mapping function, for data pages or for indirect pages."""
+    """One call of the backend's mapping function, for data pages or for indirect pages.
+
+    ``grefs`` are the grants of its pages in their order, as far as they were looked up or mapped.
+    """
 
     start: Event
     half: BackHalf | None
@@ -125,13 +128,15 @@ class MapCall:
     lookups: list[Lookup] = field(default_factory=list)
     mappings: list[Mapping] = field(default_factory=list)
     failed: list[wire.MapOp] = field(default_factory=list)
+    grefs: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
 class BackHalf:
-    """A request as the backend saw it: ``taken`` off the ring, ``data`` parsed, mapped, answered.
+    """A request as the backend saw it: ``taken`` off the ring, indirect pages ``read``, mapped, answered.
 
-    ``segments`` is None when they were not all seen, ``grefs`` are all grants on the wire that were.
+    ``segments`` are what its segments cover of their pages, ``grefs`` all its grants, those of indirect
+    pages first; each is None when they were not all seen.  ``parts`` are what was seen of ``segments``.
     ``same_id`` is the unanswered request that had its id when it was taken, ``clashes`` are grants that an
     unanswered request, maybe itself, already used.  ``left_mapped`` and ``left_held`` are what
     it had not given back when it was answered: mappings of its own, and grants of the tree.
@@ -142,9 +147,10 @@ class BackHalf:
     id: int
     op: int
     taken: Event
-    data: Event | None = None
-    segments: tuple[wire.Segment, ...] | None = None
-    grefs: tuple[int, ...] = ()
+    read: Event | None = None
+    parts: dict[int, wire.Extent] = field(default_factory=dict)
+    segments: tuple[wire.Extent, ...] | None = None
+    grefs: tuple[int, ...] | None = None
     calls: list[MapCall] = field(default_factory=list)
     io_ends: list[Event] = field(default_factory=list)
     held: dict[int, Entry] = field(default_factory=dict)

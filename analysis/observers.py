@@ -9,6 +9,7 @@ from blkproof.analysis.entities import Device, Mapping
 from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.metrics import Observed
+from blkproof.traces.events import UNMAPS_IN
 
 
 def observed(run: History) -> tuple[Observed, ...]:
@@ -31,9 +32,7 @@ def acquit(run: History) -> History:
     if any(window.source == "xen" for window in run.lost) or not _all_recorded(run):
         return run
     mapped, unmapped = _grants(run)
-    sound = ({"gt_map"} if mapped.agree else set()) | (
-        {"gt_unmap", "gt_unmap_many"} if unmapped.agree else set()
-    )
+    sound = ({"gt_map"} if mapped.agree else set()) | (set(UNMAPS_IN) if unmapped.agree else set())
     lost = tuple(window for window in run.lost if window.source != BACKEND or window.event not in sound)
     return replace(run, lost=lost)
 

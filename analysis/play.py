@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from blkproof.analysis import wire
 from blkproof.analysis.facts import Facts
+from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
 from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
 
@@ -51,7 +52,7 @@ class Io:
     @property
     def sectors(self) -> int:
         """Length in 512-byte sectors."""
-        return sum(segment.sectors for segment in self.segments)
+        return sum(segment.extent.sectors for segment in self.segments)
 
 
 class Play:
@@ -214,11 +215,9 @@ class Play:
         """Let the backend map what the request names, and hand it to the disk."""
         if io.indirect:
             self._map_call(io, io.pages, True, skip, changes)
+            self._read(io, skip, changes)
             self._give_back(io, skip, changes)
-        words = [w for s in io.segments for w in (s.first * wire.SECTOR_BYTES, s.sectors)]
         grefs = [segment.gref for segment in io.segments]
-        data: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "nr": len(grefs), "gref": grefs[:64]}
-        self._emit("be_map_data", "dom0", _THREAD, skip, changes, **data, seg=words[:128])
         self._map_call(io, grefs, io.op != wire.READ, skip, changes)
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
@@ -277,6 +276,17 @@ class Play:
         return self
 
     # Section: parts
+
+    def _read(self, io: Io, skip: Collection[str], changes: Changes) -> None:
+        """Let the backend read the segments in the indirect pages, and let go of these."""
+        nr = len(io.segments)
+        more: dict[str, Any] = {"ring": RING, "n": len(io.pages), "op": io.op}
+        for event, held in SEGMENTS_IN.items():
+            if nr > held.start:
+                parts = io.segments[held.start : held.stop]
+                words = [w for s in parts for w in (s.first * wire.SECTOR_BYTES, s.extent.sectors)]
+                self._emit(event, "dom0", _THREAD, skip, changes, id=io.id, nr=nr, seg=words, **more)
+            more = {}
 
     def _map_call(
         self, io: Io, grefs: Sequence[int], ro: bool, skip: Collection[str], changes: Changes
@@ -340,9 +350,13 @@ class Play:
             return
         for _ in ops:
             self._emit("xen_unmap", "xen", -1, skip, changes, dom=1)
-        words = [w for op in ops for w in (op.host, 0, op.handle | (self.unmap_status & 0xFFFF) << 32)]
-        name = "gt_unmap" if len(ops) <= 21 else "gt_unmap_many"
-        self._emit(name, "dom0", pid, skip, changes, n=len(ops), ops=words[:192])
+        for event, held in UNMAPS_IN.items():
+            if len(ops) > held.start:
+                parts = ops[held.start : held.stop]
+                words = [
+                    w for op in parts for w in (op.host, 0, op.handle | (self.unmap_status & 0xFFFF) << 32)
+                ]
+                self._emit(event, "dom0", pid, skip, changes, n=len(ops), ops=words)
 
     def _take_gref(self, skip: Collection[str], changes: Changes) -> int:
         if self._grefs:

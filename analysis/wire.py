@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 from blkproof.traces.events import (
     MAP_OP_WORDS,
     SEG_BUF_WORDS,
-    SEGMENTS_SEEN,
+    SEGMENTS_IN,
     UNMAP_OP_WORDS,
+    UNMAPS_IN,
     Event,
 )
 
@@ -53,10 +54,9 @@ _LOW = 0xFFFF_FFFF
 _MAPS_SEEN = 11
 
 
-class Segment(NamedTuple):
-    """One segment: a grant, and the first and last 512-byte sector in its page."""
+class Extent(NamedTuple):
+    """What a segment covers of its page: its first and last 512-byte sector."""
 
-    gref: int
     first: int
     last: int
 
@@ -64,6 +64,19 @@ class Segment(NamedTuple):
     def sectors(self) -> int:
         """Length in 512-byte sectors; not positive when the segment is malformed."""
         return self.last - self.first + 1
+
+
+class Segment(NamedTuple):
+    """One segment of a request: a grant, and what it covers of that page."""
+
+    gref: int
+    first: int
+    last: int
+
+    @property
+    def extent(self) -> Extent:
+        """What it covers of its page."""
+        return Extent(self.first, self.last)
 
 
 class MapOp(NamedTuple):
@@ -101,18 +114,18 @@ def map_ops(event: Event) -> list[MapOp]:
 
 
 def unmap_ops(event: Event) -> list[UnmapOp]:
-    """Take the operations of a ``gt_unmap`` or ``gt_unmap_many`` apart."""
+    """Take those operations of an unmap call apart that a ``gt_unmap`` or what follows it holds."""
     words = event.ops
-    seen = min(event.n * UNMAP_OP_WORDS, len(words))
+    held = UNMAPS_IN[event.event]
     return [
         UnmapOp(words[at], words[at + 2] & _LOW, _signed16(words[at + 2] >> 32))
-        for at in range(0, seen - UNMAP_OP_WORDS + 1, UNMAP_OP_WORDS)
+        for at in range(0, len(held[: max(0, event.n - held.start)]) * UNMAP_OP_WORDS, UNMAP_OP_WORDS)
     ]
 
 
 def unseen_unmaps(event: Event) -> int:
-    """Return how many operations of an unmap event were too many to be recorded."""
-    return max(0, int(event.n) - len(event.ops) // UNMAP_OP_WORDS)
+    """Return how many operations of an unmap call were too many to be recorded by any event."""
+    return max(0, int(event.n) - max(held.stop for held in UNMAPS_IN.values()))
 
 
 def direct_segments(event: Event) -> tuple[Segment, ...]:
@@ -123,15 +136,15 @@ def direct_segments(event: Event) -> tuple[Segment, ...]:
     )
 
 
-def parsed_segments(event: Event) -> tuple[Segment, ...]:
-    """Return the segments that the backend parsed (``be_map_data``), at most SEGMENTS_SEEN."""
-    count = max(0, min(event.nr, SEGMENTS_SEEN))
-    segments = []
-    for number in range(count):
-        offset, length = event.seg[SEG_BUF_WORDS * number], event.seg[SEG_BUF_WORDS * number + 1] & _LOW
+def indirect_segments(event: Event) -> dict[int, Extent]:
+    """Return by their number those segments that a ``be_indirect`` or what follows it holds."""
+    extents = {}
+    held = SEGMENTS_IN[event.event]
+    for at, number in enumerate(held[: max(0, event.nr - held.start)]):
+        offset, length = event.seg[SEG_BUF_WORDS * at], event.seg[SEG_BUF_WORDS * at + 1] & _LOW
         first = offset // SECTOR_BYTES
-        segments.append(Segment(event.gref[number], first, first + length - 1))
-    return tuple(segments)
+        extents[number] = Extent(first, first + length - 1)
+    return extents
 
 
 def indirect_pages(segments: int) -> int:

@@ -54,13 +54,15 @@ def buffer_kb(who: str, vcpus: int) -> int:
 
 
 def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
-    """Return the agents' files by name: scripts, and probes and filters of both sides."""
+    """Return the agents' files by name: scripts, and probes, filters and sleepers of both sides."""
     files = {path.name: path.read_bytes() for path in sorted(_SCRIPTS.glob("*.sh"))}
     for who, side in _SIDES.items():
         own = [row for row in definitions if EVENTS[row.event].origin in (side, "either")]
         files[f"{who}.probes"] = "".join(f"{row.line}\n" for row in own).encode()
         filters = dict.fromkeys(f"{row.event} {row.when}\n" for row in own if row.when)
         files[f"{who}.filters"] = "".join(filters).encode()
+        wakers = dict.fromkeys(f"{row.wake}\n" for row in own if row.wake)
+        files[f"{who}.asleep"] = "".join(wakers).encode()
     return files
 
 

@@ -25,8 +25,21 @@ UNMAP_OP_WORDS: Final = 3
 """64-bit words in one ``struct gnttab_unmap_grant_ref``."""
 SEG_BUF_WORDS: Final = 2
 """64-bit words in one ``struct seg_buf`` of xen-blkback; the high half of the second is padding."""
-SEGMENTS_SEEN: Final = 64
-"""Segments of one request that a probe records; a request with more is not fully seen."""
+UNMAPS_IN: Final = {
+    "gt_unmap": range(11),
+    "gt_unmap_more": range(11, 43),
+    "gt_unmap_many": range(43, 169),
+    "gt_unmap_rest": range(169, 295),
+}
+"""Which operations of one unmap call an event holds; a call with more is not fully seen."""
+SEGMENTS_IN: Final = {
+    "be_indirect": range(32),
+    "be_indirect_more": range(32, 160),
+    "be_indirect_rest": range(160, 256),
+}
+"""Which segments of an indirect request an event holds; Linux's backend refuses a request with more."""
+SEGMENTS_SEEN: Final = 256
+"""Segments of one request that are recorded; a request with more is not fully seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,19 @@ BASE: Final = (
 
 def _f(name: str, dtype: str, meaning: str) -> Field:
     return Field(name, dtype, meaning)
+
+
+def _seg(event: str) -> Field:
+    return _f(
+        "seg",
+        f"u64[{len(SEGMENTS_IN[event]) * SEG_BUF_WORDS}]",
+        "struct seg_buf, 2 words each: offset in bytes, then nsec in the low 32 bits",
+    )
+
+
+def _unmaps(event: str) -> Field:
+    words = len(UNMAPS_IN[event]) * UNMAP_OP_WORDS
+    return _f("ops", f"u64[{words}]", "struct gnttab_unmap_grant_ref, 3 words each")
 
 
 _RING = _f("ring", "u64", "address of struct xen_blkif_ring: names the ring on the backend's side")
@@ -157,22 +183,31 @@ _BACKEND = (
         (_RING, _DOM, _f("op", "u8", "operation"), _ID, *_BACK_INDICES),
     ),
     EventType(
-        "be_map_data",
+        "be_indirect",
         "backend",
-        "backend is about to map the data pages of a request whose segments it has parsed and checked "
-        "(xen_blkbk_map_seg)",
+        "backend has read the segments of an indirect request, and lets go of its indirect pages "
+        "(xen_blkbk_unmap, also called, with another request's id, when mapping data fails); the segments' "
+        "grants are in be_get, or without persistent grants in gt_map, of the be_map that follows",
         (
             _RING,
+            _f("n", "s32", "indirect pages"),
             _ID,
-            _f("op", "u16", "operation after unwrapping an indirect request"),
-            _f("nr", "s32", "segments; at most SEGMENTS_SEEN of them are recorded"),
-            _f("gref", f"u32[{SEGMENTS_SEEN}]", "grant of each segment"),
-            _f(
-                "seg",
-                f"u64[{SEGMENTS_SEEN * SEG_BUF_WORDS}]",
-                "struct seg_buf, 2 words each: offset in bytes, then nsec in the low 32 bits",
-            ),
+            _f("op", "u16", "operation inside"),
+            _f("nr", "s32", "segments"),
+            _seg("be_indirect"),
         ),
+    ),
+    EventType(
+        "be_indirect_more",
+        "backend",
+        "the same request's segments from the 33rd on",
+        (_ID, _f("nr", "s32", "segments"), _seg("be_indirect_more")),
+    ),
+    EventType(
+        "be_indirect_rest",
+        "backend",
+        "the same request's segments from the 161st on",
+        (_ID, _f("nr", "s32", "segments"), _seg("be_indirect_rest")),
     ),
     EventType(
         "be_map",
@@ -273,22 +308,29 @@ _BACKEND = (
     EventType(
         "gt_unmap",
         "backend",
-        "grants were unmapped; statuses are in (clear_foreign_p2m_mapping, up to 21 operations)",
+        "grants were unmapped; statuses are in (clear_foreign_p2m_mapping)",
         (
             _f("n", "u32", "operations"),
-            _f("ops", f"u64[{21 * UNMAP_OP_WORDS}]", "struct gnttab_unmap_grant_ref, 3 words each"),
+            _unmaps("gt_unmap"),
         ),
+    ),
+    EventType(
+        "gt_unmap_more",
+        "backend",
+        "the same call's operations from the 12th on",
+        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_more")),
     ),
     EventType(
         "gt_unmap_many",
         "backend",
-        "the same for more than 21 operations",
-        (
-            _f("n", "u32", "operations, at most SEGMENTS_SEEN are recorded"),
-            _f(
-                "ops", f"u64[{SEGMENTS_SEEN * UNMAP_OP_WORDS}]", "struct gnttab_unmap_grant_ref, 3 words each"
-            ),
-        ),
+        "the same call's operations from the 44th on",
+        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_many")),
+    ),
+    EventType(
+        "gt_unmap_rest",
+        "backend",
+        "the same call's operations from the 170th on",
+        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_rest")),
     ),
     EventType(
         "gt_map_ring",

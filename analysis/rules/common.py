@@ -31,7 +31,7 @@ def unknown_offers(run: History, ring: Ring) -> str:
 
 
 def unseen(run: History, judge: Judge, half: BackHalf) -> str:
-    """Say why the segments of ``half`` are not known."""
+    """Say why the segments or grants of ``half`` are not all known."""
     end = half.response.tsc if half.response else run.end
     if gap := judge.gap(BACKEND, half.taken.tsc, end):
         return gap

@@ -11,6 +11,7 @@ from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.verdict import Bound
+from blkproof.traces.events import UNMAPS_IN
 from blkproof.traces.gnttab import ActiveGrant
 
 
@@ -23,7 +24,7 @@ from blkproof.traces.gnttab import ActiveGrant
     "all of them.",
     needs={
         *("be_request", "be_map", "be_map_ret", "be_add", "be_add_ret", "be_free_persistent"),
-        *("gt_map", "gt_unmap", "gt_unmap_many"),
+        *("gt_map", *UNMAPS_IN),
     },
     also={
         *("fe_queue", "fe_id", "fe_seg", "fe_grant", "gt_grant", "gt_end", "gt_put_free"),

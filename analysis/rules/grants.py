@@ -12,8 +12,9 @@ from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import offers, unknown_offers, unseen
 from blkproof.analysis.verdict import Bound
+from blkproof.traces.events import UNMAPS_IN
 
-_WHOSE = {"be_request", "be_map_data", "be_map", "be_map_ret", "be_response"}
+_WHOSE = {"be_request", "be_indirect", "be_map", "be_map_ret", "be_response"}
 """Events that tell for which pages of which request a grant is mapped."""
 
 
@@ -119,8 +120,7 @@ def _wrong_flags(said: Sequence[Bound], judge: Judge, ring: Ring, mapping: Mappi
         "be_map_ret",
         "be_response",
         "gt_map",
-        "gt_unmap",
-        "gt_unmap_many",
+        *UNMAPS_IN,
     },
     also={"fe_queue", "fe_id", "fe_response", "gt_try_end", "gt_try_end_ret", "xs_write"},
     obeys=lambda play: play.set(back_offer=0, back_parameter="N").io(wire.WRITE),
@@ -196,7 +196,8 @@ def _could_end(run: History, judge: Judge, ring: Ring, half: FrontHalf, ending: 
     side="frontend",
     source="Linux get_persistent_gnt and add_persistent_gnt, which complain",
     obligation="No grant is in two outstanding requests, or twice in one.",
-    needs={"be_request", "be_map_data", "be_response"},
+    needs={"be_request", "be_map", "be_map_ret", "be_get", "gt_map", "be_response"},
+    also={"be_indirect"},
     obeys=lambda play: play.burst(2),
     breaks=lambda play: play.io(wire.WRITE, segments=[wire.Segment(100, 0, 7), wire.Segment(100, 0, 7)]),
 )
@@ -206,7 +207,7 @@ def used_once(run: History, judge: Judge) -> None:
         for half in ring.back.halves if ring.back else ():
             if not half.has_data:
                 continue
-            if half.segments is None:
+            if half.grefs is None:
                 judge.undecided(unseen(run, judge, half))
             elif not half.clashes:
                 judge.holds()
@@ -240,7 +241,7 @@ def _clash(judge: Judge, half: BackHalf, gref: int, other: BackHalf) -> None:
     side="backend",
     source="grant_table.h GNTTABOP_unmap_grant_ref; Linux gnttab_unmap_refs",
     obligation="Every handle is unmapped once, at the address where it was mapped, with success.",
-    needs={"be_map", "be_map_ret", "gt_map", "gt_unmap", "gt_unmap_many"},
+    needs={"be_map", "be_map_ret", "gt_map", *UNMAPS_IN},
     obeys=lambda play: play.set(cap=0).io(wire.WRITE),
     breaks=lambda play: play.set(cap=0, unmap_status=-3).io(wire.WRITE),
 )

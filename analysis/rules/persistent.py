@@ -11,6 +11,7 @@ from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import unfinished
 from blkproof.analysis.rules.grants import given_back
 from blkproof.analysis.verdict import Bound
+from blkproof.traces.events import UNMAPS_IN
 
 _TREE = {
     "be_request",
@@ -25,8 +26,7 @@ _TREE = {
     "be_free_persistent",
     "be_response",
     "gt_map",
-    "gt_unmap",
-    "gt_unmap_many",
+    *UNMAPS_IN,
 }
 _LEGAL = {
     (True, Known.FREE),

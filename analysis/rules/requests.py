@@ -53,8 +53,9 @@ def direct_count(run: History, judge: Judge) -> None:
     side="frontend",
     source="blkif.h struct blkif_request_segment; Linux dispatch_rw_block_io, xen_blkbk_parse_indirect",
     obligation="Every segment lies in its page: first_sect <= last_sect <= 7.",
-    needs={"be_request", "be_map_data", "be_response"},
-    obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=20)),
+    needs={"be_request", "be_indirect", "be_response"},
+    also={"be_indirect_more", "be_indirect_rest"},
+    obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=20), play.io(wire.WRITE, nr=256)),
     breaks=lambda play: play.io(wire.WRITE, segments=[wire.Segment(100, 0, 8), wire.Segment(101, 0, 7)]),
 )
 def segment_in_page(run: History, judge: Judge) -> None:
@@ -84,9 +85,9 @@ def segment_in_page(run: History, judge: Judge) -> None:
     source="blkif.h struct blkif_request; Linux xen_vbd_translate",
     obligation="The segments of a request add up to the length that was asked for, inside the disk, and only "
     "reads go to a read-only disk.",
-    needs={"be_request", "be_map_data", "be_response"},
-    also={"fe_queue", "fe_id", "fe_discard", "xs_write"},
-    obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=20), play.io(wire.FLUSH, nr=0)),
+    needs={"be_request", "be_indirect", "be_response"},
+    also={"be_indirect_more", "be_indirect_rest", "fe_queue", "fe_id", "fe_discard", "xs_write"},
+    obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=200), play.io(wire.FLUSH, nr=0)),
     breaks=lambda play: play.io(wire.WRITE, nr=3, segments=[wire.Segment(100, 0, 7)]),
 )
 def length_and_place(run: History, judge: Judge) -> None:
@@ -161,7 +162,7 @@ def _inside(run: History, judge: Judge, ring: Ring, half: BackHalf, sectors: int
     source="blkif.h struct blkif_request_indirect; Linux xen_blkbk_parse_indirect",
     obligation="An indirect request wraps a read or a write, and 512 of its segments share an indirect page, "
     "of which there are at most 8.",
-    needs={"be_request", "be_map_data", "be_map", "be_map_ret", "be_response"},
+    needs={"be_request", "be_indirect", "be_map", "be_map_ret", "be_response"},
     also={"fe_queue", "fe_id", "fe_seg", "fe_grant", "fe_indirect_grant"},
     obeys=lambda play: play.io(wire.WRITE, nr=20),
     breaks=lambda play: play.io(wire.WRITE, nr=20, be_request={"indirect_op": wire.FLUSH}),

@@ -14,7 +14,20 @@ fi
 while read -r event filter; do
     echo "$filter" > "$TRACING/events/blkproof/$event/filter" || exit 1
 done < "$AGENT/$1.filters"
-echo 1 > $TRACING/events/blkproof/enable || exit 1
+# A probe sleeps when another event's trigger is to enable it; to enable it ourselves would wake it.
+asleep=:
+while read -r event trigger; do
+    echo "$trigger" > "$TRACING/events/blkproof/$event/trigger" || exit 1
+    sleeper=${trigger#enable_event:blkproof:}
+    asleep=$asleep${sleeper%% *}:
+done < "$AGENT/$1.asleep"
+for event in $TRACING/events/blkproof/*/; do
+    event=${event%/}
+    case $asleep in
+    *:${event##*/}:*) ;;
+    *) echo 1 > "$event/enable" || exit 1 ;;
+    esac
+done
 
 mkdir -p "$3/formats/ftrace" "$3/formats/blkproof"
 cat $TRACING/events/ftrace/print/format > "$3/formats/ftrace/print"

@@ -18,7 +18,7 @@ echo $! > $WORK/xentrace.pid
 # The guest's agent goes over the network line, into a shell that reads a script from there.
 {
     echo "mkdir -p $AGENT $WORK"
-    for file in lib.sh arm.sh guest.sh guest.probes guest.filters; do
+    for file in lib.sh arm.sh guest.sh guest.probes guest.filters guest.asleep; do
         echo "cat > $AGENT/$file <<'blkproof-end-of-file'"
         cat "$AGENT/$file"
         echo blkproof-end-of-file

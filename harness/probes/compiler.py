@@ -42,6 +42,9 @@ class Probe:
     filter over the fields, in ftrace's language.  Where kernels differ, a function or an expression may be
     several with ``|`` between: the first that fits is taken.  Where compilers differ, ``otherwise`` is the
     row to take when this one doesn't fit, for example since the function whose result it wants was inlined.
+
+    ``asleep_until`` is an event and a filter over its fields: the probe fetches nothing before an event that
+    fits.  So what only large requests need costs nothing in a run without any.
     """
 
     event: str
@@ -52,16 +55,21 @@ class Probe:
     when: str = ""
     at: str = ""
     otherwise: Probe | None = None
+    asleep_until: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What to write to tracefs to arm one probe; an event may have several, one for each place."""
+    """What to write to tracefs to arm one probe; an event may have several, one for each place.
+
+    ``wake`` is another event and its trigger that wakes the probe, if it sleeps.
+    """
 
     event: str
     module: str
     line: str
     when: str = ""
+    wake: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,15 @@ def _compile_one(row: Probe, sources: Mapping[str, TypeSource]) -> list[Definiti
         found[line] = arguments
     if len({tuple(each.shape for each in arguments) for arguments in found.values()}) > 1:
         raise ProbeError(f"probe {row.event}: its places do not give the same types: {' / '.join(found)}")
-    return [Definition(row.event, row.module, line, row.when) for line in found]
+    return [Definition(row.event, row.module, line, row.when, _wake(row)) for line in found]
+
+
+def _wake(row: Probe) -> str:
+    """Return the event that wakes a probe, and the trigger for it."""
+    if row.asleep_until is None:
+        return ""
+    event, condition = row.asleep_until
+    return f"{event} enable_event:{GROUP}:{row.event} if {condition}"
 
 
 def _sites(row: Probe, source: TypeSource) -> Sequence[Site]:

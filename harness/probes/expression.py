@@ -1,9 +1,9 @@
 """From a C expression over the variables at some place to what ``kprobe_events`` can fetch.
 
-A subset of C, with C's meaning: ``->``, ``.``, ``*``, constant indices, casts, bitfields.  Two additions:
-``$retval`` is the function's result, and ``a[:11]`` stands for the first 11 elements of an array (or of
-what a pointer points to), member access then going to each of them.  Offsets are worked out here and
-nowhere written down.
+A subset of C, with C's meaning: ``->``, ``.``, ``*``, constant indices, casts, bitfields, and the kernel's
+``container_of``.  Two additions: ``$retval`` is the function's result, and ``a[:11]`` or ``a[11:43]`` stands
+for those elements of an array (or of what a pointer points to), member access then going to each of them.
+Offsets are worked out here and nowhere written down.
 
 Reference: Linux Documentation/trace/kprobetrace.rst (fetch arguments).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from blkproof.harness.probes.ctype import CType, Pointer, Scalar
+from blkproof.harness.probes.ctype import Aggregate, CType, Pointer, Scalar
 from blkproof.harness.probes.site import Site, TypeSource
 from blkproof.harness.probes.term import ExpressionError, Term, Terms
 
@@ -23,7 +23,7 @@ _BUILTIN: Final = {
     for bits in (8, 16, 32, 64)
 }
 """Type names for casts besides struct and union tags."""
-_TOKEN: Final = re.compile(r"\s*(\$retval|[A-Za-z_]\w*|\d+|->|[.()*\[\]:])")
+_TOKEN: Final = re.compile(r"\s*(\$retval|[A-Za-z_]\w*|\d+|->|[.,()*\[\]:])")
 
 
 def evaluate(text: str, site: Site, source: TypeSource, *, returns: bool) -> Terms:
@@ -94,18 +94,35 @@ class _Parser:
         return terms
 
     def _subscript(self, terms: Terms) -> Terms:
-        sliced = self._peek() == ":"
-        if sliced:
-            self._next()
+        first = 0 if self._peek() == ":" else self._number()
+        if self._peek() != ":":
+            self._next("]")
+            return tuple(term.element(first) for term in terms)
+        self._next(":")
+        end = self._number()
+        self._next("]")
+        if len(terms) > 1:
+            raise ExpressionError("a slice of a slice")
+        return tuple(terms[0].element(i) for i in range(first, end))
+
+    def _number(self) -> int:
         number = self._next()
         if not number.isdigit():
             raise ExpressionError(f"{number!r} is no constant index")
-        self._next("]")
-        if not sliced:
-            return tuple(term.element(int(number)) for term in terms)
-        if len(terms) > 1:
-            raise ExpressionError("a slice of a slice")
-        return tuple(terms[0].element(i) for i in range(int(number)))
+        return int(number)
+
+    def _container_of(self) -> Terms:
+        """Parse the kernel's ``container_of(pointer, struct tag, member)``."""
+        self._next("(")
+        terms = self._unary()
+        self._next(",")
+        kind = self._type_name()
+        self._next(",")
+        name = self._next()
+        self._next(")")
+        if not isinstance(kind, Aggregate):
+            raise ExpressionError(f"{kind.name} is no struct that could contain {name!r}")
+        return tuple(term.container(kind, name) for term in terms)
 
     def _primary(self) -> Terms:
         word = self._next()
@@ -117,6 +134,8 @@ class _Parser:
             if not self._returns or self._site.returns is None:
                 raise ExpressionError("$retval needs a probe on the function's return")
             return (Term("$retval", self._site.returns),)
+        if word == "container_of":
+            return self._container_of()
         return (self._variable(word),)
 
     def _variable(self, name: str) -> Term:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from blkproof.harness.probes.compiler import KERNEL, Probe
-from blkproof.traces.events import MAP_OP_WORDS, SEG_BUF_WORDS, SEGMENTS_SEEN, UNMAP_OP_WORDS
+from blkproof.traces.events import MAP_OP_WORDS, SEG_BUF_WORDS, SEGMENTS_IN, UNMAP_OP_WORDS, UNMAPS_IN
 
 _BACK: Final = "xen_blkback"
 _FRONT: Final = "xen_blkfront"
@@ -35,7 +35,13 @@ _FRONT_INDICES: Final = {
 }
 _SETUP: Final = "((struct setup_rw_req *)data)"
 _DEV_ID: Final = "((struct blkfront_ring_info *)dev_id)"
-_UNMAPS_IN_ONE_ARRAY: Final = 21
+_INDIRECT: Final = "container_of(pages, struct pending_req, indirect_pages)"
+
+
+def _words(array: str, elements: range, words: int) -> str:
+    """Write some elements of an array of structs, of so many 64-bit words each."""
+    return f"((u64 *){array})[{elements.start * words}:{elements.stop * words}]"
+
 
 _BACKEND: Final = (
     Probe(
@@ -88,17 +94,32 @@ _BACKEND: Final = (
         },
     ),
     Probe(
-        "be_map_data",
+        "be_indirect",
         _BACK,
-        "xen_blkbk_map_seg",
+        "xen_blkbk_unmap",
         {
-            "ring": "pending_req->ring",
-            "id": "pending_req->id",
-            "op": "pending_req->operation",
-            "nr": "pending_req->nr_segs",
-            "gref": f"pending_req->segments[:{SEGMENTS_SEEN}]->gref",
-            "seg": f"((u64 *)pending_req->seg)[:{SEGMENTS_SEEN * SEG_BUF_WORDS}]",
+            "ring": "ring",
+            "n": "num",
+            "id": f"{_INDIRECT}->id",
+            "op": f"{_INDIRECT}->operation",
+            "nr": f"{_INDIRECT}->nr_segs",
+            "seg": _words(f"{_INDIRECT}->seg", SEGMENTS_IN["be_indirect"], SEG_BUF_WORDS),
         },
+    ),
+    *(
+        Probe(
+            event,
+            _BACK,
+            "xen_blkbk_unmap",
+            {
+                "id": f"{_INDIRECT}->id",
+                "nr": f"{_INDIRECT}->nr_segs",
+                "seg": _words(f"{_INDIRECT}->seg", SEGMENTS_IN[event], SEG_BUF_WORDS),
+            },
+            when=f"nr > {SEGMENTS_IN[event].start}",
+            asleep_until=("be_request", f"op == 6 && indirect_nr > {SEGMENTS_IN[event].start}"),
+        )
+        for event in ("be_indirect_more", "be_indirect_rest")
     ),
     Probe("be_map", _BACK, "xen_blkbk_map", {"ring": "ring", "n": "num", "ro": "ro", **_TREE}),
     Probe("be_map_ret", _BACK, "xen_blkbk_map", {"rc": "$retval"}, returns=True),
@@ -174,15 +195,18 @@ _BACKEND: Final = (
         "gt_unmap",
         KERNEL,
         "clear_foreign_p2m_mapping",
-        {"n": "count", "ops": f"((u64 *)unmap_ops)[:{_UNMAPS_IN_ONE_ARRAY * UNMAP_OP_WORDS}]"},
-        when=f"n <= {_UNMAPS_IN_ONE_ARRAY}",
+        {"n": "count", "ops": _words("unmap_ops", UNMAPS_IN["gt_unmap"], UNMAP_OP_WORDS)},
     ),
-    Probe(
-        "gt_unmap_many",
-        KERNEL,
-        "clear_foreign_p2m_mapping",
-        {"n": "count", "ops": f"((u64 *)unmap_ops)[:{SEGMENTS_SEEN * UNMAP_OP_WORDS}]"},
-        when=f"n > {_UNMAPS_IN_ONE_ARRAY}",
+    *(
+        Probe(
+            event,
+            KERNEL,
+            "clear_foreign_p2m_mapping",
+            {"n": "count", "ops": _words("unmap_ops", UNMAPS_IN[event], UNMAP_OP_WORDS)},
+            when=f"n > {UNMAPS_IN[event].start}",
+            asleep_until=("gt_unmap_async", f"n > {UNMAPS_IN[event].start}"),
+        )
+        for event in ("gt_unmap_more", "gt_unmap_many", "gt_unmap_rest")
     ),
     Probe(
         "gt_map_ring",

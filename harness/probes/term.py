@@ -73,6 +73,14 @@ class Term:
         """Return one element of an array or of what a pointer points to."""
         return self.target(index * self.target().type.size)
 
+    def container(self, kind: Aggregate, name: str) -> Term:
+        """Return a pointer to the struct whose member ``name`` this pointer points to."""
+        member = kind.find(name)
+        if member is None or member.bit_size is not None:
+            raise ExpressionError(f"{kind.name} has no member {name!r} that can be pointed to")
+        target = self.target()
+        return Term(target.fetch, Pointer(lambda: kind), offset=target.offset - member.bit_offset // 8)
+
     def cast(self, to: CType) -> Term:
         """Return the same value as another type of at most the same size."""
         if self.bits is not None:

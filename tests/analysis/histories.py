@@ -21,7 +21,7 @@ class InterruptedPlay(Play):
 
     def _emit(self, event, *args, **fields):
         super()._emit(event, *args, **fields)
-        if self.due and not self.inside and event in {"be_map", "be_get_ret", "be_map_data", "gt_map"}:
+        if self.due and not self.inside and event in {"be_map", "be_get_ret", "be_indirect", "gt_map"}:
             self.inside, self.interrupted = True, THREAD
             self.respond(self.due.pop())
             self.inside, self.interrupted = False, 0
@@ -31,7 +31,7 @@ class InterruptedPlay(Play):
 def plays(draw):
     play = InterruptedPlay().set(
         cap=draw(st.sampled_from([0, 1, 5, 1056])),
-        max_indirect=draw(st.sampled_from([0, 32])),
+        max_indirect=draw(st.sampled_from([0, 32, 256])),
         interrupted=draw(st.sampled_from([0, THREAD])),
     )
     for side in ("front", "back"):
@@ -42,7 +42,7 @@ def plays(draw):
         step = draw(st.integers(0, 4))
         if step == 0 and len(pushed) + len(mapped) + len(answered) < MOST_OUTSTANDING:
             op = draw(st.sampled_from(OPERATIONS))
-            most = 32 if play.max_indirect and op != wire.FLUSH else 11
+            most = play.max_indirect if play.max_indirect and op != wire.FLUSH else 11
             pushed.append(play.push(op, draw(st.integers(0 if op == wire.FLUSH else 1, most))))
         elif step == 1 and pushed:
             if mapped and draw(st.booleans()):

@@ -4,6 +4,7 @@ import struct
 from types import SimpleNamespace
 
 from blkproof.analysis import wire
+from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
 
 
 def words(data):
@@ -16,14 +17,16 @@ def test_map_operation():
     assert wire.map_ops(event) == [wire.MapOp(0xFFFF888001234000, 6, 523, 1, -3, 77)]
 
 
-def test_unmap_operation_and_how_many_were_not_recorded():
-    data = b"".join(struct.pack("<QQIhxx", 0x5000 + n, 0, 40 + n, -n) for n in range(2))
-    event = SimpleNamespace(n=2, ops=words(data))
-    assert wire.unmap_ops(event) == [wire.UnmapOp(0x5000, 40, 0), wire.UnmapOp(0x5001, 41, -1)]
-    assert wire.unseen_unmaps(event) == 0
-    event.n = 70
-    assert len(wire.unmap_ops(event)) == 2
-    assert wire.unseen_unmaps(event) == 68
+def test_an_unmap_call_is_held_by_several_events():
+    data = [struct.pack("<QQIhxx", 0x5000 + n, 0, 40 + n, -(n % 3)) for n in range(300)]
+    expected = [wire.UnmapOp(0x5000 + n, 40 + n, -(n % 3)) for n in range(300)]
+    for calls in (1, 11, 12, 43, 170, 256, 300):
+        ops = []
+        for name, held in UNMAPS_IN.items():
+            event = SimpleNamespace(event=name, n=calls, ops=words(b"".join(data[held.start : held.stop])))
+            ops += wire.unmap_ops(event)
+        assert ops == expected[: min(calls, 295)]
+        assert wire.unseen_unmaps(event) == max(0, calls - 295)
 
 
 def test_direct_segments_are_those_announced_and_never_more_than_the_ring_holds():
@@ -34,11 +37,14 @@ def test_direct_segments_are_those_announced_and_never_more_than_the_ring_holds(
     assert len(wire.direct_segments(event)) == 11
 
 
-def test_parsed_segments_ignore_padding():
-    event = SimpleNamespace(nr=1, gref=(9, 0), seg=(1024, 0xDEAD << 32 | 3))
-    assert wire.parsed_segments(event) == (wire.Segment(9, 2, 4),)
-    event.nr = -1
-    assert wire.parsed_segments(event) == ()
+def test_an_indirect_request_is_held_by_several_events():
+    data = [struct.pack("<QII", n % 8 * 512, 8 - n % 8, 0xDEAD) for n in range(256)]
+    for nr in (-1, 1, 32, 33, 161, 256, 4096):
+        found = {}
+        for name, held in SEGMENTS_IN.items():
+            seg = words(b"".join(data[held.start : held.stop]))
+            found |= wire.indirect_segments(SimpleNamespace(event=name, nr=nr, seg=seg))
+        assert found == {n: wire.Extent(n % 8, 7) for n in range(max(0, min(nr, 256)))}
 
 
 def test_indirect_pages():

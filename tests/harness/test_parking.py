@@ -9,6 +9,13 @@ BACK = Definition(
 )
 FRONT = Definition("fe_id", "xen_blkfront", "r64:blkproof/fe_id xen_blkfront:get_id id=$retval:u32")
 BOTH = Definition("ev_notify", "vmlinux", "p:blkproof/ev_notify notify irq=%di:s32", "irq > 3")
+SLEEPER = Definition(
+    "gt_unmap_more",
+    "vmlinux",
+    "p:blkproof/gt_unmap_more unmap n=%cx:u32",
+    "n > 11",
+    "gt_unmap enable_event:blkproof:gt_unmap_more if n > 11",
+)
 
 # As Linux 6.1 writes it.
 ERROR_LOG = """\
@@ -19,10 +26,13 @@ ERROR_LOG = """\
 
 
 def test_each_side_gets_its_own_probes():
-    files = agent_files([BACK, FRONT, BOTH])
-    assert files["dom0.probes"].decode().splitlines() == [BACK.line, BOTH.line]
+    files = agent_files([BACK, FRONT, BOTH, SLEEPER])
+    assert files["dom0.probes"].decode().splitlines() == [BACK.line, BOTH.line, SLEEPER.line]
     assert files["guest.probes"].decode().splitlines() == [FRONT.line, BOTH.line]
-    assert files["dom0.filters"] == files["guest.filters"] == b"ev_notify irq > 3\n"
+    assert files["dom0.filters"] == b"ev_notify irq > 3\ngt_unmap_more n > 11\n"
+    assert files["guest.filters"] == b"ev_notify irq > 3\n"
+    assert files["dom0.asleep"] == b"gt_unmap enable_event:blkproof:gt_unmap_more if n > 11\n"
+    assert files["guest.asleep"] == b""
     assert {"run.sh", "park.sh", "guest.sh", "salvage.sh", "arm.sh", "lib.sh"} <= files.keys()
 
 

@@ -107,7 +107,7 @@ def test_a_row_fetches_the_fields_of_its_event_in_their_order(row):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.event)
 def test_rows_name_no_register_and_no_offset(row):
     for expression in row.fields.values():
-        assert not re.search(r"[%+@]|0x|\[\d", expression)
+        assert not re.search(r"[%+@]|0x|\[\d+]", expression)
 
 
 def test_where_a_probe_goes(line):
@@ -261,9 +261,31 @@ def test_limits_of_the_kernel(line, monkeypatch, limit, value, says):
         line("u64[130]", "thing->words[:130]")
 
 
-def test_segments_beyond_what_is_seen_are_no_accident():
-    fields = {field.name: field.dtype for field in EVENTS["be_map_data"].fields}
-    assert fields["gref"] == f"u32[{events.SEGMENTS_SEEN}]"
+@pytest.mark.parametrize("held", [events.SEGMENTS_IN, events.UNMAPS_IN], ids=["segments", "unmaps"])
+def test_what_several_events_hold_is_held_once(held):
+    assert sorted(number for numbers in held.values() for number in numbers) == list(
+        range(max(numbers.stop for numbers in held.values()))
+    )
+    assert max(numbers.stop for numbers in held.values()) >= events.SEGMENTS_SEEN
+
+
+def test_a_probe_sleeps_until_another_event_wakes_it(monkeypatch):
+    for name in ("ev", "more"):
+        monkeypatch.setitem(EVENTS, name, EventType(name, "backend", "", (Field("n", "s32", ""),)))
+    rows = [
+        Probe("ev", "driver", "touch", {"n": "n"}),
+        Probe("more", "driver", "touch", {"n": "n"}, when="n > 3", asleep_until=("ev", "n > 3")),
+    ]
+    base, more = compile_rows(rows, {"driver": Source()}).definitions
+    assert (base.when, base.wake) == ("", "")
+    assert (more.when, more.wake) == ("n > 3", "ev enable_event:blkproof:more if n > 3")
+
+
+def test_what_wakes_a_row_is_a_row_of_the_same_side():
+    origin = {row.event: EVENTS[row.event].origin for row in ROWS}
+    for row in ROWS:
+        if row.asleep_until:
+            assert origin[row.asleep_until[0]] == origin[row.event]
 
 
 def test_compiled_probes_are_kept_by_content(tmp_path, monkeypatch):

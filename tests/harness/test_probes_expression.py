@@ -59,7 +59,8 @@ class Source:
         )
 
     def aggregate(self, name):
-        return {"request": REQUEST, "grant_page": PAGE, "ring": RING}.get(name)
+        known = {"request": REQUEST, "grant_page": PAGE, "ring": RING, "pending_req": PENDING}
+        return known.get(name)
 
 
 def fetched(text, returns=False):
@@ -88,6 +89,9 @@ def fetched(text, returns=False):
         ("limit", "@limit"),
         ("last->count", "+152(@last)"),
         ("last->blkif->domid", "+0(+360(@last))"),
+        ("container_of(data, struct pending_req, pages)->seg[1].gref", "+96(%cx)"),
+        ("container_of(req, struct pending_req, seg)->ring->count", "+152(-100(%si))"),
+        ("container_of(ring->blkif, struct ring, count)->count", "+0(+360(%di))"),
     ],
 )
 def test_one_value(text, argument):
@@ -105,6 +109,7 @@ def test_slices():
     assert fetched("pending->pages[:2]->gref") == ["+20(+48(%dx))", "+20(+56(%dx))"]
     assert fetched("pending->seg[:2].handle") == ["+116(%dx)", "+140(%dx)"]
     assert fetched("((u64 *)pending->seg)[:2]") == ["+100(%dx)", "+108(%dx)"]
+    assert fetched("req->seg[9:11]") == ["+96(%si)", "+104(%si)"]
 
 
 def test_a_bitfield_knows_its_bits():
@@ -123,6 +128,10 @@ def test_a_bitfield_knows_its_bits():
         ("ring)", r"unexpected '\)'"),
         ("req->seg[x]", "'x' is no constant index"),
         ("req->seg[:2][:2]", "a slice of a slice"),
+        ("req->seg[2:x]", "'x' is no constant index"),
+        ("container_of(req, struct ring, cnt)", "struct ring has no member 'cnt' that can be pointed to"),
+        ("container_of(req, u64, x)", "u64 is no struct that could contain 'x'"),
+        ("container_of(req struct ring, count)", "unexpected 'struct', expected ','"),
         ("((struct no *)data)->id", "there is no struct no"),
         ("(u64)req->operation", "can't be cast to the wider u64"),
         ("(u8)ring->blkif->persistent", "a bitfield can't be cast"),

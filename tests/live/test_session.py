@@ -5,7 +5,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from blkproof.analysis.check import examine
+from blkproof.analysis.check import check, examine
 from blkproof.analysis.verdict import Outcome
 from blkproof.harness import session
 from blkproof.harness.errors import SessionError
@@ -22,7 +22,7 @@ from blkproof.traces.table import EventTable
 pytestmark = pytest.mark.live
 
 ALWAYS = {
-    "dom0": "be_request be_map_data be_map be_map_ret be_free_persistent be_io_end be_response be_disconnect"
+    "dom0": "be_request be_indirect be_map be_map_ret be_free_persistent be_io_end be_response be_disconnect"
     " be_fe_changed gt_map gt_unmap gt_map_ring gt_unmap_ring gt_unmap_async"
     " xs_write xs_switch ev_notify mark",
     "guest1": "fe_queue fe_id fe_seg fe_grant fe_indirect_grant fe_irq fe_response fe_recycle fe_be_changed"
@@ -40,6 +40,19 @@ rw = "randwrite"
 bs = "4k"
 number_ios = 10
 exec_prerun = "sh -c '{command}'"
+"""
+
+LARGE = """
+description = "blocks of 1 MiB"
+seed = 1
+[fio]
+ioengine = "libaio"
+direct = 1
+iodepth = 4
+rw = "randwrite"
+bs = "1m"
+number_ios = 20
+verify = "crc32c"
 """
 
 
@@ -174,7 +187,29 @@ def test_the_tree_can_be_made_too_small(run):
     table = EventTable.build(run(load_scenario("persistent-cap")))
     assert table.losses == ()
     assert table.of("be_request")["pgc"].max() == 32
-    assert table.of("gt_unmap")["n"].max() > 0 or table.count("gt_unmap_many") > 0
+    assert table.of("gt_unmap")["n"].max() > 0
+
+
+@pytest.mark.parametrize("persistent", ["on", "off"])
+def test_a_request_of_256_segments_is_seen_whole(run, tmp_path, persistent):
+    file = tmp_path / "large.toml"
+    file.write_text(LARGE)
+    capture = run(load_scenario(file), {"persistent": persistent, "indirect": "256"})
+    verdict = check(capture)
+    assert verdict.outcome is Outcome.PASS, (verdict.findings, verdict.reasons)
+    assert max(verdict.metrics.segments) == 256
+    for rule in verdict.rules.values():
+        assert rule.decided == rule.checked, rule
+    table = EventTable.build(capture)
+    assert table.count("be_indirect_rest") > 0
+    assert (table.count("gt_unmap_rest") > 0) == (persistent == "off")
+
+
+def test_what_only_large_requests_need_sleeps_without_them(run):
+    table = EventTable.build(run(load_scenario("basic"), {"indirect": "off", "persistent": "off"}))
+    large = kinds("be_indirect_more be_indirect_rest gt_unmap_more gt_unmap_many gt_unmap_rest")
+    assert large <= table.probes["dom0"]
+    assert not any(table.count(name) for name in large)
 
 
 def test_a_guest_that_panics_is_a_result(fault):

@@ -35,24 +35,28 @@ def decode(scratch, trace, changes=None):
 
 @pytest.mark.parametrize("lengths", [True, False])
 def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, lengths):
-    parts = [(f"gref{i}", "u32") for i in range(64)] + [("seg0", "u64[64]"), ("seg1", "u64[64]")]
+    singles = [(f"seg{i}", "u64") for i in range(64)]
+    arrays = [(f"seg{i}", "u64[64]") for i in range(4)]
     probes = [
-        Probe("be_map_data", 1500, [*HEAD, *parts, ("nr", "s32")], lengths=lengths),
+        Probe("be_indirect", 1500, [*HEAD, ("n", "s32"), *singles, ("nr", "s32")], lengths=lengths),
+        Probe("be_indirect_more", 1503, [("id", "u64"), ("nr", "s32"), *arrays], lengths=lengths),
         Probe("xs_write", 1501, [("xbt", "u32"), ("dir", "string"), ("node", "string"), ("value", "string")]),
         Probe("gt_claim", 1502, [("ref", "s32")]),
     ]
     trace = DomainTrace(probes)
-    grefs, segs = [2**32 - 1 - i for i in range(64)], [2**64 - 1 - i for i in range(128)]
-    values = {f"gref{i}": gref for i, gref in enumerate(grefs)} | {"seg0": segs[:64], "seg1": segs[64:]}
-    trace.record(5, "be_map_data", values | {"ring": 2**63, "id": 7, "op": 6, "nr": -1}, pid=70000)
+    segs = [2**64 - 1 - i for i in range(256)]
+    values = {f"seg{i}": seg for i, seg in enumerate(segs[:64])} | {"ring": 2**63, "id": 7, "op": 6}
+    trace.record(5, "be_indirect", values | {"n": 1, "nr": -1}, pid=70000)
+    values = {f"seg{i}": segs[64 * i : 64 * i + 64] for i in range(4)}
+    trace.record(5, "be_indirect_more", values | {"id": 7, "nr": 200}, pid=70000)
     trace.record(6, "xs_write", {"xbt": 1, "dir": "device/vbd", "node": "state", "value": b"a\x1b\\\n\0junk"})
     trace.record(7, "gt_claim", {"ref": -28})
     domain = decode(scratch, trace)
     (stream,) = domain.streams
     assert domain.missing == {}
-    data = stream.payload["be_map_data"]
-    assert data["gref"].tolist() == [grefs]
-    assert data["seg"].tolist() == [segs]
+    data = stream.payload["be_indirect"]
+    assert data["seg"].tolist() == [segs[:64]]
+    assert stream.payload["be_indirect_more"]["seg"].tolist() == [segs]
     assert (data["ring"].tolist(), data["op"].tolist(), data["nr"].tolist()) == ([2**63], [6], [-1])
     assert [str(column.dtype) for column in (data["op"], data["nr"], data["ring"])] == [
         "uint16",
@@ -63,8 +67,8 @@ def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, len
     assert text["dir"].tolist() == ["device/vbd"]
     assert text["value"].tolist() == ["a\\x1b\\x5c"], "escaped, and cut at the NUL"
     assert stream.payload["gt_claim"]["ref"].tolist() == [-28]
-    assert stream.pid.tolist() == [70000, 1, 1]
-    assert stream.tsc.tolist() == [5, 6, 7]
+    assert stream.pid.tolist() == [70000, 70000, 1, 1]
+    assert stream.tsc.tolist() == [5, 5, 6, 7]
 
 
 def test_offsets_say_where_the_record_starts(scratch):
@@ -80,7 +84,7 @@ def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
         Probe("fe_grant", 1500, [("gref", "u32")]),
         Probe("gt_grant", 1501, [("ref", "u32"), ("dom", "u16"), ("frame", "string"), ("ro", "u8[2]")]),
         Probe(
-            "be_map_data",
+            "be_indirect",
             1502,
             [("ring", "u64"), ("id", "u64"), ("op", "u8"), ("nr", "s32"), ("seg", "u64[8]")],
         ),
@@ -93,8 +97,8 @@ def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
     trace.record(6, "block_rq_issue", {"x": 1})
     trace.rings[0].write(7, Probe("gone", 1999, []).encode({}))
     domain = decode(scratch, trace)
-    assert domain.probes == {"fe_grant", "gt_grant", "be_map_data", "mark"}
-    assert domain.missing == {"gt_grant": ("frame", "ro"), "be_map_data": ("gref", "seg")}
+    assert domain.probes == {"fe_grant", "gt_grant", "be_indirect", "mark"}
+    assert domain.missing == {"gt_grant": ("frame", "ro"), "be_indirect": ("n", "seg")}
     (stream,) = domain.streams
     assert [KINDS[code] for code in stream.kind] == ["gt_grant"]
     assert {name: column.tolist() for name, column in stream.payload["gt_grant"].items()} == {

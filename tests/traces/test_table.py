@@ -99,7 +99,7 @@ def test_columns_of_one_kind():
     scalars = [f.name for f in (*BASE, *EVENTS["be_request"].fields) if not of_field(f).length]
     assert frame.columns.tolist() == scalars
     assert table.arrays("be_request", "seg")[:, 0].tolist() == [0, 9]
-    assert table.arrays("be_map_data", "seg").shape == (0, 128)
+    assert table.arrays("be_indirect", "seg").shape == (0, 64)
     assert table.of("be_other").shape == (0, len(BASE) + len(EVENTS["be_other"].fields))
     with pytest.raises(ValueError, match="no array"):
         table.arrays("be_request", "id")
