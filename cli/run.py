@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from blkproof.cli import exits
 from blkproof.cli.console import progress, tidy_errors
 from blkproof.cli.drivers import built, driver_options, variants
-from blkproof.cli.settings import SET, combinations, scenario_named, validated
+from blkproof.cli.settings import SET, combinations, scenarios_named, validated
 from blkproof.cli.verdicts import judged, show, without_capture
 
 if TYPE_CHECKING:
@@ -27,15 +28,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One run to do: a scenario, the settings asked for, and its name in the output directory."""
+    """One run to do: a scenario, the settings asked for, on the user's own drivers where there are some.
+
+    ``mark`` is what its capture's name has besides scenario and settings.
+    """
 
     scenario: Scenario
     settings: dict[str, str]
+    own: bool = True
+    mark: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the capture: scenario and settings."""
-        return "-".join([self.scenario.name, *(f"{key}={value}" for key, value in self.settings.items())])
+        """Name of the capture: scenario, settings, and what tells it from others of the same."""
+        settings = (f"{key}={value}" for key, value in self.settings.items())
+        return "-".join([self.scenario.name, *settings]) + self.mark
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,12 @@ class Bench:
     "--image", "image_name", default="debian12", show_default=True, help="Name or file of a recipe."
 )
 @driver_options
+@click.option("--compare", is_flag=True, help="Run each job without and with your drivers, side by side.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    help="Run each job so many times.  [default: 1; 3 with --compare]",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -77,35 +90,73 @@ def run(  # noqa: PLR0917 - click passes them by name
     blkback_src: Path | None,
     blkfront_patch: tuple[Path, ...],
     blkfront_src: Path | None,
+    compare: bool,
+    rounds: int | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
     """Run each SCENARIO on a real Xen, record it, check it, and write one report.
 
+    SCENARIO is a name from `blkproof list`, a TOML file, or `all`.
+
     \b
     blkproof run basic
     blkproof run basic --set persistent=on,off --set indirect=on,off
-    blkproof run basic --blkback-patch my.patch --json
-    blkproof run basic --blkfront-patch series.mbox --blkfront-src ~/linux
+    blkproof run all --image debian13
+    \b
+    Your own driver, built against the image's kernel in a few seconds:
+      blkproof run persistent --blkfront-patch my.patch
+      blkproof run all --blkback-patch v2-series.mbox --blkfront-patch v2-series.mbox
+      blkproof run persistent --blkback-src ~/linux --blkback-patch on-top.patch
+    Of a patch or series each option takes the part about its driver; files that belong
+    to neither are named and left out.
+    \b
+    What your driver changes: --compare runs each job without and with it, in turn.
+      blkproof run persistent --blkfront-patch my.patch --compare
+    Many counts depend on timing and differ from round to round with the same driver: one
+    is marked (≠) when the means of the two sides are more than five standard errors
+    apart. Wall time is not compared.
+    \b
+    The exit code is that of the worst run (see `blkproof --help`). With --compare the
+    runs with your driver decide: what the unchanged driver breaks does not count, since
+    your patch may mend it. Only a run without it that could not be carried out gives 3.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
-    jobs = [
-        Job(scenario, validated(scenario, settings))
-        for scenario in map(scenario_named, scenarios)
-        for settings in combinations(sets)
-    ]
     own = variants(
         {"blkback": blkback_patch, "blkfront": blkfront_patch},
         {"blkback": blkback_src, "blkfront": blkfront_src},
     )
+    if compare and not own:
+        raise click.UsageError("--compare: with what? give --blkback-patch, --blkfront-patch or a --...-src")
+    jobs = [
+        job
+        for scenario in scenarios_named(scenarios)
+        for settings in combinations(sets)
+        for job in _rounds(scenario, validated(scenario, settings), compare, rounds or (3 if compare else 1))
+    ]
     out = out or Path("runs") / datetime.now().strftime("%Y%m%dT%H%M%S")
     if out.exists() and any(out.iterdir()):
         raise click.UsageError(f"--out {out}: not empty; captures are never overwritten")
-    out.mkdir(parents=True, exist_ok=True)
     with progress("run") as say:
         bench = _bench(image_name, accel, own, say)
+        out.mkdir(parents=True, exist_ok=True)
         runs = [_one(job, bench, out, say) for job in jobs]
         _report(runs, out, say)
-    return show(runs, as_json=as_json)
+    code = show(runs, as_json=as_json)
+    return exits.of(_deciding(jobs, runs)) if compare else code
+
+
+def _rounds(scenario: Scenario, settings: dict[str, str], compare: bool, rounds: int) -> Iterator[Job]:
+    """Give the runs of a scenario: the sides in turn, so that what changes on the host meets both."""
+    for number in range(1, rounds + 1):
+        mark = f"-{number}" if rounds > 1 else ""
+        if compare:
+            yield Job(scenario, settings, own=False, mark=f"-without{mark}")
+        yield Job(scenario, settings, mark=f"-with{mark}" if compare else mark)
+
+
+def _deciding(jobs: Sequence[Job], runs: Sequence[Run]) -> list[str]:
+    """Return the outcomes that decide a comparison; see the command's help."""
+    return [run.outcome for job, run in zip(jobs, runs, strict=True) if job.own or not run.carried_out]
 
 
 def _bench(image_name: str, accel: Want, own: Sequence[Variant], say: Say) -> Bench:
@@ -129,6 +180,7 @@ def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
     from blkproof.traces.errors import CaptureError
 
     capture = out / job.name
+    drivers = bench.drivers if job.own else {}
     try:
         try:
             run_session(
@@ -137,7 +189,7 @@ def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
                 image=bench.image,
                 accelerator=bench.accelerator,
                 out=capture,
-                drivers=bench.drivers,
+                drivers=drivers,
                 progress=lambda text: say(f"{job.name}: {text}"),
             )
         except HarnessError as error:
@@ -148,8 +200,14 @@ def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:
         judgement = judged(capture)
     except (HarnessError, CaptureError, AnalysisError) as error:
         say(f"{job.name}: {error}")
-        accelerator = {"name": bench.accelerator.name, "why": bench.accelerator.why}
-        return without_capture(job.scenario.name, job.settings, str(error), accelerator=accelerator)
+        return without_capture(
+            job.scenario.name,
+            job.scenario.resolve(job.settings),
+            str(error),
+            accelerator={"name": bench.accelerator.name, "why": bench.accelerator.why},
+            image={"name": bench.image.name, "digest": bench.image.digest},
+            variants={name: dict(driver.made_of) for name, driver in drivers.items()},
+        )
     say(f"{job.name}: {judgement.outcome}, {judgement.verdict.requests} requests")
     return judgement
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import click
+from blkproof.cli.settings import ALL
 
 
 @click.command(name="list")
@@ -32,6 +33,7 @@ def list_(as_json: bool) -> None:
     click.echo("Scenarios:")
     for scenario in known:
         click.echo(f"  {scenario.name:<22} {scenario.description}")
+    click.echo(f"  {ALL:<22} each of them")
     click.echo("\nSettings, for --set NAME=VALUE:")
     for name, item in SETTINGS.items():
         click.echo(f"  {name:<22} {item.meaning}")

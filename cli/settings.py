@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,6 +18,22 @@ SET = click.option(
     metavar="NAME=VALUE[,VALUE...]",
     help="A setting, such as persistent=off. Several values make several runs; `blkproof list` has them all.",
 )
+
+
+ALL: Final = "all"
+"""What stands for every scenario that comes with blkproof."""
+
+
+def scenarios_named(names: Sequence[str]) -> list[Scenario]:
+    """Load scenarios by name or file, ``all`` for every one; click.UsageError says which there are."""
+    from blkproof.harness.scenario import list_scenarios
+
+    found: dict[str, Scenario] = {}
+    for name in names:
+        for scenario in list_scenarios() if name == ALL else [scenario_named(name)]:
+            if found.setdefault(scenario.name, scenario) != scenario:
+                raise click.UsageError(f"{name}: there are two scenarios called {scenario.name}")
+    return list(found.values())
 
 
 def scenario_named(name: str) -> Scenario:

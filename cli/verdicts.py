@@ -31,14 +31,13 @@ def without_capture(scenario: str, settings: Mapping[str, str], reason: str, **f
 
 
 def show(runs: Sequence[Run], *, as_json: bool) -> int:
-    """Print judged runs, one JSON object a line or a table, and give the exit code."""
+    """Print judged runs, one JSON object a line or a table, and give the exit code of them all."""
     from blkproof.cli import exits
 
     if as_json:
         from blkproof.analysis.report.json import dumps
 
-        for run in runs:
-            print(dumps(run))
+        print(dumps(runs))
     else:
         from blkproof.analysis.report.terminal import print_runs
         from rich.console import Console

@@ -22,7 +22,7 @@ from blkproof.harness.pool import Pool
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.probes.load import load_probes
 from blkproof.harness.scenario import Scenario
-from blkproof.harness.settings import module_parameters
+from blkproof.harness.settings import SETTINGS, module_parameters
 from blkproof.harness.shape import QEMU, Shape
 from blkproof.images.build import Image
 from blkproof.images.cache import cache_root
@@ -224,6 +224,7 @@ def _manifest(plan: _Plan, account: Account) -> dict[str, Any]:
         "scenario": plan.scenario.name,
         "seed": plan.scenario.seed,
         "settings": dict(plan.settings),
+        "defaults": {name: setting.default for name, setting in SETTINGS.items()},
         "accelerator": {"name": plan.accelerator.name, "why": plan.accelerator.why},
         "cpu_model": plan.accelerator.cpu_model,
         "image": {

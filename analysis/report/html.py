@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from blkproof.analysis.report import pictures, view
+from blkproof.analysis.report.compare import comparisons
 from blkproof.analysis.report.model import Run, named, plural, worst
+from blkproof.analysis.report.sides import sides
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -39,6 +41,7 @@ def render(runs: Sequence[Run]) -> str:
         outcome_of_all=worst(runs),
         lede=view.lede(runs),
         figures=view.figures(runs),
+        comparisons=_comparisons(runs),
         quality=view.quality(runs),
         rules=view.rules(runs),
         matrix=view.matrix(runs),
@@ -55,6 +58,21 @@ def render(runs: Sequence[Run]) -> str:
         words=view.WORDS,
         marks=view.MARKS,
     )
+
+
+def _comparisons(runs: Sequence[Run]) -> list[view.Row]:
+    rows = []
+    for pair in comparisons(runs):
+        settings = [f"{key} {value}" for key, value in pair.own[0].unusual.items()]
+        rows.append(
+            {
+                "title": " · ".join([pair.own[0].scenario, *settings]),
+                "drivers": pair.drivers,
+                "sentence": pair.sentence(),
+                "rows": sides(pair),
+            }
+        )
+    return rows
 
 
 def _subtitle(runs: Sequence[Run]) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from blkproof.analysis.report.compare import Comparison, comparisons
 from blkproof.analysis.report.model import Run
 
 
-def run_object(run: Run) -> dict[str, Any]:
-    """Give a run as plain data; ``seconds`` is None where the manifest does not tell it."""
+def run_object(run: Run, comparison: Comparison | None = None) -> dict[str, Any]:
+    """Give a run as plain data; ``seconds`` is None where the manifest does not tell it.
+
+    ``compare`` is None but for a run with the user's own drivers beside which others ran without.
+    """
     told = run.verdict.to_json()
     return {
         "scenario": run.scenario,
@@ -29,9 +34,12 @@ def run_object(run: Run) -> dict[str, Any]:
             for item in run.features
         ],
         "ended": run.info.get("ended"),
+        "drivers": dict(run.table("variants")),
+        "compare": comparison.to_json() if comparison else None,
     }
 
 
-def dumps(run: Run) -> str:
-    """Write a run as one line of JSON."""
-    return json.dumps(run_object(run), allow_nan=False)
+def dumps(runs: Sequence[Run]) -> str:
+    """Write each run as one line of JSON."""
+    by_run = {id(run): comparison for comparison in comparisons(runs) for run in comparison.own}
+    return "\n".join(json.dumps(run_object(run, by_run.get(id(run))), allow_nan=False) for run in runs)

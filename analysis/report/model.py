@@ -89,6 +89,28 @@ class Run:
         return value if isinstance(value, Mapping) else {}
 
     @property
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each of the user's own drivers was made of: a tree (``source``) and ``patches``."""
+        variants = self.table("variants")
+        return {name: made_of for name, made_of in variants.items() if isinstance(made_of, Mapping)}
+
+    @property
+    def drivers(self) -> str:
+        """Name of the user's own drivers: their patches and directories; empty for the image's."""
+        names: list[str] = []
+        for driver, made_of in sorted(self.variants.items()):
+            if source := source_of(made_of):
+                names.append(f"{driver.replace('_', '-')} of {source}")
+            names += [str(patch.get("file")) for patch in patches_of(made_of)]
+        return ", ".join(dict.fromkeys(names))
+
+    @property
+    def unusual(self) -> dict[str, str]:
+        """The settings that are not at their defaults, as far as the manifest tells these."""
+        defaults = self.table("defaults")
+        return {key: str(value) for key, value in self.settings.items() if value != defaults.get(key, value)}
+
+    @property
     def accelerator(self) -> str:
         """Name of QEMU's accelerator."""
         return str(self.table("accelerator").get("name", "unknown"))
@@ -116,6 +138,11 @@ class Run:
         return "pass" if self.verdict.outcome is Outcome.PASS else "inconclusive"
 
     @property
+    def carried_out(self) -> bool:
+        """Whether the run took place; one that stalled did, and its driver may be why."""
+        return self.outcome != "harness" or self.info.get("ended") == "stall"
+
+    @property
     def broken(self) -> tuple[Finding, ...]:
         """Findings that break the protocol; the others are remarks on quality."""
         return tuple(finding for finding in self.verdict.findings if finding.level in FAILING)
@@ -131,14 +158,30 @@ class Run:
         return sum(result.decided for result in self.verdict.rules.values())
 
 
+def source_of(made_of: Mapping[str, Any]) -> str:
+    """Name the tree that a driver's source was taken from; empty where it is the image's."""
+    source = made_of.get("source")
+    if not isinstance(source, Mapping):
+        return ""
+    head = source.get("git")
+    state = f" (git {str(head)[:12]}{', changed' if source.get('dirty') else ''})" if head else ""
+    return f"{source.get('directory')}{state}"
+
+
+def patches_of(made_of: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the patches of a driver, each with its ``file``, ``subject`` and ``sha256``."""
+    patches = made_of.get("patches")
+    return [item for item in patches if isinstance(item, Mapping)] if isinstance(patches, list) else []
+
+
 def named(runs: Sequence[Run]) -> list[Run]:
-    """Title runs by scenario and by the settings in which its runs differ, with a number if need be."""
+    """Title runs by scenario, and by settings and drivers in which its runs differ; a number if need be."""
     several = len({run.scenario for run in runs}) > 1
     titles = []
     for run in runs:
-        same = [other.settings for other in runs if other.scenario == run.scenario]
-        differing = [key for key in run.settings if len({str(other.get(key)) for other in same}) > 1]
-        parts = [f"{key} {run.settings[key]}" for key in differing]
+        parts = [f"{key} {run.settings[key]}" for key in differing(run, runs)]
+        if len({other.drivers for other in runs}) > 1:
+            parts.append(f"with {run.drivers}" if run.drivers else "without")
         titles.append(" · ".join([run.scenario, *parts] if several or not parts else parts))
     seen: Counter[str] = Counter()
     numbered = []
@@ -146,6 +189,12 @@ def named(runs: Sequence[Run]) -> list[Run]:
         seen[title] += 1
         numbered.append(replace(run, title=f"{title} #{seen[title]}" if titles.count(title) > 1 else title))
     return numbered
+
+
+def differing(run: Run, runs: Sequence[Run]) -> list[str]:
+    """Return the settings in which the runs of a run's scenario differ."""
+    same = [other.settings for other in runs if other.scenario == run.scenario]
+    return [key for key in run.settings if len({str(other.get(key)) for other in same}) > 1]
 
 
 def share(decided: int, checked: int) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from blkproof.analysis.explain import explain
-from blkproof.analysis.report.model import Run, RunOutcome, named, visible
+from blkproof.analysis.report.compare import Comparison, comparisons
+from blkproof.analysis.report.model import Run, RunOutcome, differing, named, visible
+from blkproof.analysis.report.sides import sides
 from blkproof.analysis.report.view import MARKS, headline, lede, ratio, undecided
 from rich.console import Console
 from rich.table import Table
@@ -37,17 +39,32 @@ COLUMNS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
     ("s", "right"),
 )
 
+NAME_WIDTH: Final = 20
+"""What the other columns leave to the first, on a terminal of 80."""
+
 
 def print_runs(runs: Sequence[Run], console: Console) -> None:
     """Print the table of the runs, the verdict of all, and below it findings and open questions."""
     runs = named(runs)
-    console.print(_table(runs))
-    if any(not run.comparable and run.verdict.metrics.iops is not None for run in runs):
+    pairs = comparisons(runs)
+    compared = {id(run) for pair in pairs for run in (*pair.without, *pair.own)}
+    single = [run for run in runs if id(run) not in compared]
+    for number, pair in enumerate(pairs):
+        if number:
+            console.print()
+        _print_pair(pair, runs, console)
+    if single or not pairs:
+        console.print(_table(single, runs))
+    if any(not run.comparable and run.verdict.metrics.iops is not None for run in single):
         console.print(Text("* not comparable: TCG is an emulator, its wall time says nothing", style="dim"))
     console.print()
     console.print(Text(headline(runs) + ".", style="bold"), Text(lede(runs)))
+    told: set[tuple[str, str]] = set()
     for run in runs:
         for finding in run.verdict.findings:
+            if id(run) in compared and (run.drivers, finding.rule) in told:
+                continue  # in another round
+            told.add((run.drivers, finding.rule))
             console.print()
             console.print(_line(f"{finding.rule}  {finding.text}", "bold red"))
             console.print(_line(_hanging(f"in {run.title}, {run.capture}", console.width), "dim"))
@@ -61,15 +78,54 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
         console.print(_line(_hanging(f"{item['label']}: {item['reason']}", console.width)))
 
 
-def _table(runs: Sequence[Run]) -> Table:
+def _print_pair(pair: Comparison, runs: Sequence[Run], console: Console) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column(_line("\n".join(_name(pair.own[0], runs))), no_wrap=True)
+    table.add_column("without")
+    table.add_column(_line(f"with {pair.drivers}"))
+    table.add_column("")
+    for row in sides(pair):
+        style = "bold" if row.differs else ""
+        mark = {True: "≠", False: "", None: "?"}[row.differs]
+        table.add_row(
+            row.name, _line(row.without, style), _line(row.own, style), Text(mark, style="bold red")
+        )
+    console.print(table)
+    console.print(_line(pair.sentence(), "bold"))
+    if any(row.differs is None for row in sides(pair)):
+        console.print(Text("? one round cannot tell a difference from chance: see --rounds", style="dim"))
+
+
+def _name(run: Run, runs: Sequence[Run]) -> list[str]:
+    """Name a run in lines: its scenario, and each setting that no other column of the table tells.
+
+    A setting that is not told is at its default; where the manifest tells no defaults, all that differ are.
+    """
+    told = run.unusual if run.table("defaults") else {k: str(run.settings[k]) for k in differing(run, runs)}
+    for place, setting in enumerate(("persistent", "indirect")):
+        if told.get(setting) in ("on", "off", _used(run, place, setting)):
+            del told[setting]
+    return [run.scenario, *(line for key, value in told.items() for line in _narrow(f"  {key} {value}"))]
+
+
+def _narrow(words: str) -> list[str]:
+    """Break a line that the first column has no room for, behind a part of its name."""
+    if len(words) <= NAME_WIDTH:
+        return [words]
+    cut = max(words.rfind(sign, 0, NAME_WIDTH) + 1 for sign in "_ ")
+    return [words[:cut].rstrip(), f"    {words[cut:]}"]
+
+
+def _table(runs: Sequence[Run], all_runs: Sequence[Run]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    for name, side in COLUMNS:
-        table.add_column(name, justify=side, no_wrap=name != "scenario", overflow="fold")
+    for head, side in COLUMNS:
+        table.add_column(head, justify=side, no_wrap=head != "scenario", overflow="fold")
     for run in runs:
         metrics = run.verdict.metrics
         iops = "—" if metrics.iops is None else f"{metrics.iops:,.0f}{'' if run.comparable else '*'}"
+        name = _name(run, all_runs) + ([f"  with {run.drivers}"] if run.drivers else [])
         table.add_row(
-            _line(run.scenario),
+            _line("\n".join(name)),
             _line(_used(run, 0, "persistent")),
             _line(_used(run, 1, "indirect")),
             Text(f"{MARKS[run.outcome]} {run.outcome}", style=STYLES[run.outcome]),

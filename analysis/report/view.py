@@ -10,7 +10,17 @@ from typing import Any, Final
 from blkproof.analysis.metrics import Observed
 from blkproof.analysis.registry import RULES
 from blkproof.analysis.report import svg
-from blkproof.analysis.report.model import OUTCOMES, Feature, Run, RunOutcome, plural, share, worst
+from blkproof.analysis.report.model import (
+    OUTCOMES,
+    Feature,
+    Run,
+    RunOutcome,
+    patches_of,
+    plural,
+    share,
+    source_of,
+    worst,
+)
 from blkproof.analysis.report.ring_picture import ring_picture
 from blkproof.analysis.verdict import FAILING, Bound
 
@@ -347,6 +357,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "why", run.why
     yield "image", f"{image.get('name', 'unknown')} {image.get('digest', '')}".strip()
     yield from ((f"driver {name}", str(digest)) for name, digest in sorted(run.table("drivers").items()))
+    for name, made_of in sorted(run.variants.items()):
+        if source := source_of(made_of):
+            yield f"{name} from", f"{source}, sha256 {made_of['source'].get('sha256')}"
+        for patch in patches_of(made_of):
+            words = (patch.get("file"), patch.get("subject"), f"sha256 {patch.get('sha256')}")
+            yield f"{name} with", ", ".join(str(word) for word in words if word)
+        if left_out := made_of.get("left_out"):
+            yield f"{name} without", f"{left_out}, which are no part of it"
 
 
 def reproduce(runs: Sequence[Run]) -> list[Row]:
@@ -360,6 +378,18 @@ def _commands(run: Run) -> Iterator[str]:
         words += ["--set", f"{key}={value}"]
     image = run.table("image").get("name")
     words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
+    for name, made_of in sorted(run.variants.items()):
+        words += _driver_options(name, made_of)
     yield shlex.join(words)
     if run.capture:
         yield shlex.join(["blkproof", "explain", run.capture])
+
+
+def _driver_options(name: str, made_of: Mapping[str, Any]) -> Iterator[str]:
+    """Give the options that put a driver of the user's own in its place."""
+    option = f"--{name.removeprefix('xen_')}"
+    source = made_of.get("source")
+    if isinstance(source, Mapping):
+        yield from (f"{option}-src", str(source.get("directory")))
+    for file in dict.fromkeys(str(patch.get("file")) for patch in patches_of(made_of)):
+        yield from (f"{option}-patch", file)

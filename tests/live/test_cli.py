@@ -4,6 +4,7 @@ import base64
 import difflib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,21 +127,43 @@ def mbox(tmp_path: Path, *letters: str) -> Path:
     return path
 
 
+def compared(*args: str | Path, code: int) -> tuple[dict, dict]:
+    """Run `basic` without and with a driver of one's own; return both runs."""
+    done = blkproof("run", "basic", "--compare", "--rounds", "1", "--json", *args)
+    assert done.returncode == code, done.stdout + done.stderr
+    without, own = (json.loads(line) for line in done.stdout.splitlines())
+    return without, own
+
+
 def test_a_fault_in_the_real_driver_is_found_and_explained(tmp_path: Path):
     """Persistent grants mapped read-only, as in the first days of the feature: the second of a series."""
     harmless = ("!use_persistent_gnts && ro", "(!use_persistent_gnts) && ro")
     series = mbox(tmp_path, "why", *edit(harmless, ("(!use_persistent_gnts) && ro", "ro")))
-    done = blkproof("run", "basic", "--blkback-patch", series, "--out", tmp_path / "runs", "--json")
-    assert done.returncode == exits.FAIL, done.stdout + done.stderr
-    (run,) = (json.loads(line) for line in done.stdout.splitlines())
-    assert run["outcome"] == "fail"
+    plain, run = compared("--blkback-patch", series, "--out", tmp_path / "runs", code=exits.FAIL)
+    assert (plain["outcome"], run["outcome"]) == ("pass", "fail")
     assert "R40" in {finding["rule"] for finding in run["findings"]}
-    patches = Capture.open(Path(run["capture"])).run["variants"]["xen_blkback"]["patches"]
+    assert run["compare"]["broken"]["without"] == []
+    assert "R40" in run["compare"]["broken"]["with"]
+    patches = run["drivers"]["xen_blkback"]["patches"]
     assert [patch["subject"] for patch in patches] == ["no. 1", "no. 2"]
     told = blkproof("explain", run["capture"])
     assert told.returncode == exits.FAIL
     assert "However" in told.stdout
     assert "contradiction" in told.stdout
+
+
+def test_a_tree_of_ones_own_with_a_harmless_edit_changes_no_verdict(tmp_path: Path):
+    tree = tmp_path / "linux"
+    shutil.copytree(package_tree(load_recipe("debian12"), progress=print) / "driver-source", tree)
+    source = tree / BLKBACK
+    source.write_text(f"/* another first line */\n{source.read_text()}")
+    plain, run = compared("--blkback-src", tree, "--out", tmp_path / "runs", code=exits.PASS)
+    assert (plain["drivers"], run["drivers"]["xen_blkback"]["source"]["directory"]) == ({}, "linux")
+    for key in ("requests", "segments_per_request", "indirect_share"):
+        figure = run["compare"]["figures"][key]
+        assert figure["with"] == figure["without"], "the load is the same each time"
+    modules = [Capture.open(Path(each["capture"])).run["drivers"]["xen_blkback"] for each in (plain, run)]
+    assert modules[0] != modules[1]
 
 
 def test_a_patch_that_does_not_apply_is_named(tmp_path: Path):

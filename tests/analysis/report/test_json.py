@@ -8,7 +8,7 @@ from blkproof.analysis.report.model import Run
 
 
 def test_keys_are_fixed(broken_run: Run) -> None:
-    told = json.loads(dumps(broken_run))
+    told = json.loads(dumps([broken_run]))
     assert list(told) == [
         "scenario",
         "settings",
@@ -24,6 +24,8 @@ def test_keys_are_fixed(broken_run: Run) -> None:
         "reasons",
         "features",
         "ended",
+        "drivers",
+        "compare",
     ]
     assert told["outcome"] == "fail"
     assert (told["accelerator"], told["seconds"]) == ("tcg", 3.14)
@@ -42,13 +44,13 @@ def test_keys_are_fixed(broken_run: Run) -> None:
 
 
 def test_one_line_a_run_and_the_same_each_time(make_run: Callable[..., Run]) -> None:
-    assert "\n" not in dumps(make_run())
-    assert dumps(make_run()) == dumps(make_run())
+    assert "\n" not in dumps([make_run()])
+    assert dumps([make_run()]) == dumps([make_run()])
 
 
 def test_outcomes_are_told_apart(make_run: Callable[..., Run], broken_run: Run) -> None:
     ends = {"ok": "pass", "guest-panic": "crash", "qemu-died": "harness", "stall": "harness"}
     for ended, outcome in ends.items():
-        assert json.loads(dumps(make_run(info={"ended": ended})))["outcome"] == outcome
+        assert json.loads(dumps([make_run(info={"ended": ended})]))["outcome"] == outcome
     crashed = make_run(info={"ended": "guest-panic"}, findings=broken_run.verdict.findings)
-    assert json.loads(dumps(crashed))["outcome"] == "fail"
+    assert json.loads(dumps([crashed]))["outcome"] == "fail"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from blkproof.analysis.report.model import Run
@@ -79,3 +80,74 @@ def test_a_guest_can_neither_steer_the_terminal_nor_its_markup(
 
 def test_a_feature_that_was_not_seen_carries_a_question_mark(make_run: Callable[..., Run]) -> None:
     assert "off?" in printed(make_run(features=()))
+
+
+def test_a_row_tells_every_setting_that_no_column_tells(make_run: Callable[..., Run]) -> None:
+    defaults = {"persistent": "on", "indirect": "on", "max_persistent_grants": "1056", "queues": "1"}
+
+    def names(*settings: dict[str, str], **known: dict[str, str]) -> list[str]:
+        runs = [make_run(info={"settings": defaults | own, **known}) for own in settings]
+        lines = printed(*runs).split("\n* not")[0].splitlines()[2:]
+        assert max(map(len, lines)) <= 80
+        return [line.split(" off ")[0].rstrip() for line in lines]
+
+    settings = [
+        {"persistent": "off"},
+        {"persistent": "frontend-only", "indirect": "32"},
+        {"max_persistent_grants": "32", "queues": "2"},
+    ]
+    assert names(*settings, defaults=defaults) == [
+        "basic",
+        "basic",
+        "  persistent",
+        "    frontend-only",
+        "basic",
+        "  max_persistent_",
+        "    grants 32",
+        "  queues 2",
+    ]
+    assert names({"queues": "1"}, {"queues": "2"}) == ["basic", "  queues 1", "basic", "  queues 2"]
+    assert names({"queues": "2"}) == ["basic"], "alone, and of an older capture: nothing to tell it from"
+
+
+def own(make_run: Callable[..., Run], *changes: dict[str, int], **more: Any) -> list[Run]:
+    """Make runs with a patch, whose counts differ."""
+    made_of = {"xen_blkfront": {"patches": [{"file": "my.patch", "subject": "x"}], "source": None}}
+    return [
+        make_run(info={"variants": made_of}, metrics=replace(make_run().verdict.metrics, **change), **more)
+        for change in changes
+    ]
+
+
+def test_runs_with_a_patch_stand_beside_those_without(make_run: Callable[..., Run], broken_run: Run) -> None:
+    plain = make_run().verdict.metrics
+    runs = [
+        *(make_run(metrics=replace(plain, notifications=count)) for count in (900, 910)),
+        *own(
+            make_run,
+            *({"notifications": count, "maps": 0} for count in (905, 915)),
+            findings=broken_run.verdict.findings,
+        ),
+    ]
+    lines = [line.rstrip() for line in printed(*runs).splitlines()]
+    assert [line.split() for line in lines[:3]] == [
+        ["basic", "without", "with", "my.patch"],
+        ["verdict", "✓", "pass", "×2", "✗", "fail", "×2", "≠"],  # noqa: RUF001 - the sign of times
+        ["broken", "rules", "none", "R21", "≠"],
+    ]
+    (maps,) = (line for line in lines if line.startswith("maps"))
+    assert maps.split() == ["maps/request", "16.50", "0.00", "≠"]
+    (notified,) = (line for line in lines if line.startswith("notif"))
+    assert notified.split("  ", 1)[1].strip() == "1.41 (1.41 to 1.42)  1.42 (1.41 to 1.43)"
+    assert "R21 is broken only with my.patch." in lines
+    assert sum("However" in line for line in lines) == 1, (
+        "the same finding of another round is not told again"
+    )
+
+
+def test_one_round_is_too_little_to_tell_counts_apart(make_run: Callable[..., Run]) -> None:
+    out = printed(make_run(), *own(make_run, {"maps": 0}))
+    (maps,) = (line for line in out.splitlines() if line.startswith("maps"))
+    assert maps.split() == ["maps/request", "16.50", "0.00", "?"]
+    assert "see --rounds" in out
+    assert "The verdict with my.patch is the same as without: pass." in out
