@@ -59,10 +59,10 @@ class Bench:
 @SET
 @click.option(
     "--accel",
-    type=click.Choice(["auto", "kvm", "tcg"]),
+    type=click.Choice(["auto", "kvm", "tcg", "icount"]),
     default="auto",
     show_default=True,
-    help="auto takes KVM only where Xen really boots under it.",
+    help="auto takes KVM only where Xen really boots under it; icount counts instructions in place of time.",
 )
 @click.option(
     "--image", "image_name", default="debian12", show_default=True, help="Name or file of a recipe."

@@ -17,7 +17,7 @@ from blkproof.harness.shape import QEMU
 from blkproof.images.build import Image
 from blkproof.images.cache import cache_root
 
-Want = Literal["auto", "kvm", "tcg"]
+Want = Literal["auto", "kvm", "tcg", "icount"]
 
 KVM_DEVICE = Path("/dev/kvm")
 KVM_CPU_MODEL = "host"
@@ -25,6 +25,9 @@ KVM_CPU_MODEL = "host"
 # since extended register state gets lost over Xen's context switches. Seen with QEMU 7.2.
 TCG_CPU_MODEL = "max,-smap,-avx,-xsave"
 TCG_SLOWNESS = 4.0
+# Numbers from the host's processor would be other ones each time.
+ICOUNT_CPU_MODEL = f"{TCG_CPU_MODEL},-rdrand,-rdseed"
+ICOUNT_SLOWNESS = 8.0
 PROBE_LIMIT_S = 20.0
 # The first lines that dom0's kernel prints: Xen came through its own start and launched it.
 _DOM0_ALIVE = "Linux version "
@@ -35,11 +38,15 @@ def probe(
 ) -> Accelerator:
     """Return the accelerator to use; with `want` "kvm", raise HostError if it can't be used.
 
+    "icount" is TCG with a clock that counts instructions: slower, but each run is like the last.
+
     What a boot of Xen under KVM showed is remembered for this host kernel, QEMU and image until the
     host boots again; `fresh` boots anyway.
     """
     if want == "tcg":
         return _tcg("asked for")
+    if want == "icount":
+        return Accelerator("icount", "asked for", ICOUNT_CPU_MODEL, ICOUNT_SLOWNESS, deterministic=True)
     why_not = _why_not_openable(device) or _why_not_bootable(image, fresh)
     if why_not is None:
         return Accelerator("kvm", "Xen boots under it", KVM_CPU_MODEL, 1.0)

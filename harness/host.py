@@ -21,13 +21,15 @@ class Accelerator:
     """How QEMU runs the machine's processors.
 
     `why` tells in words why it was chosen; `slowness` is by what factor to stretch time limits
-    that suit KVM.
+    that suit KVM. A `deterministic` one has a clock that counts instructions, one a nanosecond, and
+    jumps over idle time; the machine then has one processor.
     """
 
     name: str
     why: str
     cpu_model: str
     slowness: float
+    deterministic: bool = False
 
 
 def available_memory_mb() -> int:

@@ -15,6 +15,8 @@ QEMU = "qemu-system-x86_64"
 SSH_PORT = 22
 BULK_PORT = "blkproof.bulk"
 GUEST_CONSOLE_PORT = "blkproof.console."
+# The clock counts instructions, and nothing else that differs between two runs gets in.
+_DETERMINISTIC = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1")
 # No program, no other user, no other priority: QEMU needs none of it for these devices.
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -67,9 +69,10 @@ def hardware(shape: Shape, accelerator: Accelerator) -> list[str]:
     """Return the options that fix what the guest side sees."""
     return [
         *("-machine", "q35,memory-backend=ram"),
-        *("-accel", accelerator.name),
+        *("-accel", "tcg" if accelerator.deterministic else accelerator.name),
+        *(_DETERMINISTIC if accelerator.deterministic else ()),
         *("-cpu", accelerator.cpu_model),
-        *("-smp", str(shape.vcpus)),
+        *("-smp", "1" if accelerator.deterministic else str(shape.vcpus)),
         *("-m", str(shape.memory_mb)),
     ]
 

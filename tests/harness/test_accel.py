@@ -51,6 +51,14 @@ def test_kvm_that_opens_and_cannot_run_xen_is_not_chosen(device, boots):
     assert found.slowness > 1
 
 
+def test_counting_instructions_is_only_for_those_who_ask(device, boots):
+    found = accel.probe(IMAGE, "icount", device=device)
+    assert (found.name, found.why, found.deterministic) == ("icount", "asked for", True)
+    assert {"-rdrand", "-rdseed"} <= set(found.cpu_model.split(","))
+    assert not accel.probe(IMAGE, "tcg", device=device).deterministic
+    assert boots.count == 0
+
+
 @pytest.mark.parametrize("answer", [None, "QEMU was ended by SIGABRT"])
 def test_the_answer_is_remembered(device, boots, answer):
     boots.answer = answer

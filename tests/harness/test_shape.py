@@ -64,7 +64,16 @@ def test_every_field_of_a_shape_is_tried_above():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [{"name": "kvm"}, {"cpu_model": "host"}])
+def test_a_deterministic_machine_counts_instructions_on_one_processor():
+    words = options.hardware(Shape(), dataclasses.replace(TCG, name="icount", deterministic=True))
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    assert pairs["-icount"] == "shift=0,sleep=off"
+    assert (pairs["-accel"], pairs["-smp"], pairs["-seed"]) == ("tcg", "1", "1")
+    assert pairs["-rtc"].endswith("clock=vm")
+    assert "-icount" not in options.hardware(Shape(), TCG)
+
+
+@pytest.mark.parametrize("change", [{"name": "kvm"}, {"cpu_model": "host"}, {"deterministic": True}])
 def test_the_accelerator_is_in_the_fingerprint(change):
     other = dataclasses.replace(TCG, **change)
     assert options.fingerprint(Shape(), other) != options.fingerprint(Shape(), TCG)

@@ -8,6 +8,7 @@ import pytest
 from blkproof.analysis.check import check, examine
 from blkproof.analysis.verdict import Outcome
 from blkproof.harness import session
+from blkproof.harness.accel import probe
 from blkproof.harness.errors import SessionError
 from blkproof.harness.parking import preparation
 from blkproof.harness.pool import Pool
@@ -181,6 +182,29 @@ def test_two_rings_of_four_pages_are_followed_side_by_side(run, tmp_path, persis
         "guest1/trace/cpu0.raw",
         "guest1/trace/cpu1.raw",
     ]
+
+
+def test_counting_instructions_every_run_is_like_the_last(image, tmp_path):
+    accelerator = probe(image, "icount")
+    captures = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        session.run(
+            load_scenario("basic"),
+            {"persistent": "off"},
+            image=image,
+            accelerator=accelerator,
+            out=out,
+            progress=print,
+        )
+        captures.append(Capture.open(out))
+    assert captures[0].run["accelerator"] == {"name": "icount", "why": "asked for"}
+    runs = [examine(capture) for capture in captures]
+    assert all(run.verdict.outcome is Outcome.PASS for run in runs)
+    counts = [[(name, run.history.table.count(name)) for name in EVENTS if name != "mark"] for run in runs]
+    assert counts[0] == counts[1]
+    ticks = [run.verdict.metrics.window_ticks for run in runs]
+    assert max(ticks) / min(ticks) < 1.02
 
 
 def test_the_tree_can_be_made_too_small(run):
