@@ -14,6 +14,7 @@ from statistics import mean, median, variance
 from typing import Any, Final
 
 from blkproof.analysis.report.model import OUTCOMES, Run, RunOutcome
+from blkproof.analysis.report.view import WORDS
 
 FIGURES: Final = {
     "requests": "requests",
@@ -73,6 +74,13 @@ class Comparison:
         return self.own[0].drivers
 
     @property
+    def settings(self) -> list[str]:
+        """The settings that are not at their defaults; all of them where the manifest tells no defaults."""
+        run = self.own[0]
+        told = run.unusual if run.table("defaults") else run.settings
+        return [f"{key} {value}" for key, value in told.items()]
+
+    @property
     def figures(self) -> tuple[Figure, ...]:
         """Every figure on both sides."""
         return tuple(_figure(key, self.without, self.own) for key in FIGURES)
@@ -100,9 +108,9 @@ class Comparison:
         if both := [rule for rule in broken(self.own) if rule not in self.new]:
             parts.append(f"{_and(both)} broken on both sides")
         if not parts and before == after:
-            return f"The verdict with {self.drivers} is the same as without: {after}."
+            return f"With {self.drivers} the verdict is the same as without: {WORDS[after]}."
         if not parts:
-            return f"The verdict with {self.drivers} is {after}, without it {before}."
+            return f"With {self.drivers} the verdict is: {WORDS[after]}; without: {WORDS[before]}."
         return "; ".join(parts) + "."
 
     def to_json(self) -> dict[str, Any]:

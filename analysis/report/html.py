@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from blkproof.analysis.report import pictures, view
+from blkproof.analysis.report import origin, pictures, view
 from blkproof.analysis.report.compare import comparisons
 from blkproof.analysis.report.model import Run, named, plural, worst
 from blkproof.analysis.report.sides import sides
@@ -53,26 +53,23 @@ def render(runs: Sequence[Run]) -> str:
         remarks=view.findings(runs, broken=False),
         no_findings=view.no_findings(runs),
         undecided=view.undecided(runs),
-        environment=view.environment(runs),
-        reproduce=view.reproduce(runs),
+        environment=origin.environment(runs),
+        reproduce=origin.reproduce(runs),
         words=view.WORDS,
         marks=view.MARKS,
     )
 
 
 def _comparisons(runs: Sequence[Run]) -> list[view.Row]:
-    rows = []
-    for pair in comparisons(runs):
-        settings = [f"{key} {value}" for key, value in pair.own[0].unusual.items()]
-        rows.append(
-            {
-                "title": " · ".join([pair.own[0].scenario, *settings]),
-                "drivers": pair.drivers,
-                "sentence": pair.sentence(),
-                "rows": sides(pair),
-            }
-        )
-    return rows
+    return [
+        {
+            "title": " · ".join([pair.own[0].scenario, *pair.settings]),
+            "drivers": pair.drivers,
+            "sentence": pair.sentence(),
+            "rows": sides(pair),
+        }
+        for pair in comparisons(runs)
+    ]
 
 
 def _subtitle(runs: Sequence[Run]) -> str:

@@ -6,7 +6,7 @@ It fits 80 columns and says with words whatever it also says with colour.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from blkproof.analysis.explain import explain
@@ -39,9 +39,6 @@ COLUMNS: Final[tuple[tuple[str, Literal["left", "right"]], ...]] = (
     ("s", "right"),
 )
 
-NAME_WIDTH: Final = 20
-"""What the other columns leave to the first, on a terminal of 80."""
-
 
 def print_runs(runs: Sequence[Run], console: Console) -> None:
     """Print the table of the runs, the verdict of all, and below it findings and open questions."""
@@ -52,11 +49,9 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
     for number, pair in enumerate(pairs):
         if number:
             console.print()
-        _print_pair(pair, runs, console)
+        _print_pair(pair, console)
     if single or not pairs:
-        console.print(_table(single, runs))
-    if any(not run.comparable and run.verdict.metrics.iops is not None for run in single):
-        console.print(Text("* not comparable: TCG is an emulator, its wall time says nothing", style="dim"))
+        _print_table(single, console)
     console.print()
     console.print(Text(headline(runs) + ".", style="bold"), Text(lede(runs)))
     told: set[tuple[str, str]] = set()
@@ -70,6 +65,16 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
             console.print(_line(_hanging(f"in {run.title}, {run.capture}", console.width), "dim"))
             for words in explain(finding).splitlines():
                 console.print(_line(_hanging(words, console.width)))
+    _print_undecided([*single, *(run for pair in pairs for run in _examples(pair))], console)
+
+
+def _examples(pair: Comparison) -> Iterator[Run]:
+    """Pick of each side the first run with each outcome: further rounds say the same again."""
+    for side in (pair.without, pair.own):
+        yield from {run.outcome: run for run in reversed(side)}.values()
+
+
+def _print_undecided(runs: Sequence[Run], console: Console) -> None:
     open_questions = undecided(runs)
     if open_questions:
         console.print()
@@ -78,9 +83,9 @@ def print_runs(runs: Sequence[Run], console: Console) -> None:
         console.print(_line(_hanging(f"{item['label']}: {item['reason']}", console.width)))
 
 
-def _print_pair(pair: Comparison, runs: Sequence[Run], console: Console) -> None:
+def _print_pair(pair: Comparison, console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column(_line("\n".join(_name(pair.own[0], runs))), no_wrap=True)
+    table.add_column(_line(pair.own[0].scenario), no_wrap=True)
     table.add_column("without")
     table.add_column(_line(f"with {pair.drivers}"))
     table.add_column("")
@@ -90,14 +95,16 @@ def _print_pair(pair: Comparison, runs: Sequence[Run], console: Console) -> None
         table.add_row(
             row.name, _line(row.without, style), _line(row.own, style), Text(mark, style="bold red")
         )
+    if settings := pair.settings:
+        console.print(_line(", ".join(settings)))
     console.print(table)
     console.print(_line(pair.sentence(), "bold"))
     if any(row.differs is None for row in sides(pair)):
         console.print(Text("? one round cannot tell a difference from chance: see --rounds", style="dim"))
 
 
-def _name(run: Run, runs: Sequence[Run]) -> list[str]:
-    """Name a run in lines: its scenario, and each setting that no other column of the table tells.
+def _besides(run: Run, runs: Sequence[Run]) -> str:
+    """Tell what no column of the table tells of a run: settings, and drivers of the user's own.
 
     A setting that is not told is at its default; where the manifest tells no defaults, all that differ are.
     """
@@ -105,27 +112,31 @@ def _name(run: Run, runs: Sequence[Run]) -> list[str]:
     for place, setting in enumerate(("persistent", "indirect")):
         if told.get(setting) in ("on", "off", _used(run, place, setting)):
             del told[setting]
-    return [run.scenario, *(line for key, value in told.items() for line in _narrow(f"  {key} {value}"))]
+    parts = [f"{key} {value}" for key, value in told.items()]
+    return ", ".join([*parts, *([f"with {run.drivers}"] if run.drivers else [])])
 
 
-def _narrow(words: str) -> list[str]:
-    """Break a line that the first column has no room for, behind a part of its name."""
-    if len(words) <= NAME_WIDTH:
-        return [words]
-    cut = max(words.rfind(sign, 0, NAME_WIDTH) + 1 for sign in "_ ")
-    return [words[:cut].rstrip(), f"    {words[cut:]}"]
+def _print_table(runs: Sequence[Run], console: Console) -> None:
+    """Print one row a run; what has no column stands below, by its number."""
+    besides = [_besides(run, runs) for run in runs]
+    notes = {text: f"[{number}]" for number, text in enumerate(dict.fromkeys(filter(None, besides)), 1)}
+    names = [f"{run.scenario} {notes.get(text, '')}" for run, text in zip(runs, besides, strict=True)]
+    console.print(_table(runs, names))
+    for text, number in notes.items():
+        console.print(_line(f"{number} {text}"))
+    if any(not run.comparable and run.verdict.metrics.iops is not None for run in runs):
+        console.print(Text("* not comparable: TCG is an emulator, its wall time says nothing", style="dim"))
 
 
-def _table(runs: Sequence[Run], all_runs: Sequence[Run]) -> Table:
+def _table(runs: Sequence[Run], names: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     for head, side in COLUMNS:
         table.add_column(head, justify=side, no_wrap=head != "scenario", overflow="fold")
-    for run in runs:
+    for run, name in zip(runs, names, strict=True):
         metrics = run.verdict.metrics
         iops = "—" if metrics.iops is None else f"{metrics.iops:,.0f}{'' if run.comparable else '*'}"
-        name = _name(run, all_runs) + ([f"  with {run.drivers}"] if run.drivers else [])
         table.add_row(
-            _line("\n".join(name)),
+            _line(name),
             _line(_used(run, 0, "persistent")),
             _line(_used(run, 1, "indirect")),
             Text(f"{MARKS[run.outcome]} {run.outcome}", style=STYLES[run.outcome]),

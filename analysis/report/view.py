@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from blkproof.analysis.metrics import Observed
 from blkproof.analysis.registry import RULES
 from blkproof.analysis.report import svg
-from blkproof.analysis.report.model import (
-    OUTCOMES,
-    Feature,
-    Run,
-    RunOutcome,
-    patches_of,
-    plural,
-    share,
-    source_of,
-    worst,
-)
+from blkproof.analysis.report.model import OUTCOMES, Feature, Run, RunOutcome, plural, share, worst
 from blkproof.analysis.report.ring_picture import ring_picture
 from blkproof.analysis.verdict import FAILING, Bound
 
@@ -183,7 +172,11 @@ def matrix(runs: Sequence[Run]) -> list[Row]:
             {
                 "title": run.title,
                 "settings": " · ".join(
-                    [run.scenario, *(f"{key} {value}" for key, value in run.settings.items())]
+                    [
+                        run.scenario,
+                        *(f"{key} {value}" for key, value in run.settings.items()),
+                        *([f"with {run.drivers}"] if run.drivers else []),
+                    ]
                 ),
                 "features": run.features,
                 "outcome": run.outcome,
@@ -284,7 +277,7 @@ def undecided(runs: Sequence[Run]) -> list[Row]:
     """List why runs, as a whole, could not be decided or did not end well."""
     rows: list[Row] = []
     for run in runs:
-        reasons = [*_ending(run), *run.verdict.reasons]
+        reasons = [*_ending(run), *_unseen(run), *run.verdict.reasons]
         by_rule = [reason for reason in reasons if reason.partition(" decided ")[0] in run.verdict.rules]
         if len(by_rule) > TOLD:
             few = f"{len(by_rule)} rules could not decide all: see the table of rules in the report"
@@ -299,6 +292,13 @@ def _ending(run: Run) -> list[str]:
     notes = run.info.get("notes")
     told = [str(note) for note in notes] if isinstance(notes, list) else []
     return [] if ended == "ok" else ["; ".join([f"the run ended by: {ended}", *told])]
+
+
+def _unseen(run: Run) -> list[str]:
+    """Tell which events could not be recorded with the user's own drivers, and why."""
+    missing = [str(reason) for reason in run.table("missing").values()]
+    more = len(missing) - TOLD
+    return [*missing[:TOLD], *([f"{plural(more, 'more probe')} that do not fit"] if more > 0 else [])]
 
 
 def rules(runs: Sequence[Run]) -> list[Row]:
@@ -335,61 +335,3 @@ def _strip(part: float) -> str:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-
-
-def environment(runs: Sequence[Run]) -> list[Row]:
-    """Give the fingerprint of what the runs were made with; runs of one environment share it."""
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for run in runs:
-        groups.setdefault(tuple(_facts(run)), []).append(run.title)
-    return [{"labels": ", ".join(labels), "facts": facts} for facts, labels in groups.items()]
-
-
-def _facts(run: Run) -> Iterator[tuple[str, str]]:
-    image = run.table("image")
-    versions = image.get("versions")
-    if isinstance(versions, Mapping):
-        first = sorted(versions, key=lambda name: (name != "xen", name != "linux", name))
-        yield from ((str(name), str(versions[name])) for name in first)
-    yield "QEMU", str(run.info.get("qemu", "unknown"))
-    yield "CPU model", str(run.info.get("cpu_model", "unknown"))
-    yield "accelerator", run.accelerator
-    yield "why", run.why
-    yield "image", f"{image.get('name', 'unknown')} {image.get('digest', '')}".strip()
-    yield from ((f"driver {name}", str(digest)) for name, digest in sorted(run.table("drivers").items()))
-    for name, made_of in sorted(run.variants.items()):
-        if source := source_of(made_of):
-            yield f"{name} from", f"{source}, sha256 {made_of['source'].get('sha256')}"
-        for patch in patches_of(made_of):
-            words = (patch.get("file"), patch.get("subject"), f"sha256 {patch.get('sha256')}")
-            yield f"{name} with", ", ".join(str(word) for word in words if word)
-        if left_out := made_of.get("left_out"):
-            yield f"{name} without", f"{left_out}, which are no part of it"
-
-
-def reproduce(runs: Sequence[Run]) -> list[Row]:
-    """Give the commands that repeat every run, and that check its capture again."""
-    return [{"label": run.title, "command": "\n".join(_commands(run))} for run in runs]
-
-
-def _commands(run: Run) -> Iterator[str]:
-    words = ["blkproof", "run", run.scenario]
-    for key, value in run.settings.items():
-        words += ["--set", f"{key}={value}"]
-    image = run.table("image").get("name")
-    words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
-    for name, made_of in sorted(run.variants.items()):
-        words += _driver_options(name, made_of)
-    yield shlex.join(words)
-    if run.capture:
-        yield shlex.join(["blkproof", "explain", run.capture])
-
-
-def _driver_options(name: str, made_of: Mapping[str, Any]) -> Iterator[str]:
-    """Give the options that put a driver of the user's own in its place."""
-    option = f"--{name.removeprefix('xen_')}"
-    source = made_of.get("source")
-    if isinstance(source, Mapping):
-        yield from (f"{option}-src", str(source.get("directory")))
-    for file in dict.fromkeys(str(patch.get("file")) for patch in patches_of(made_of)):
-        yield from (f"{option}-patch", file)

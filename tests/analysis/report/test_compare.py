@@ -87,21 +87,21 @@ def test_the_sentence_says_what_the_driver_does_to_the_verdict(
 ) -> None:
     bad = {"findings": broken_run.verdict.findings}
     cases = [
-        (run(), run(PATCHED), "The verdict with <b>.patch is the same as without: pass."),
+        (run(), run(PATCHED), "With <b>.patch the verdict is the same as without: pass."),
         (run(), run(PATCHED, **bad), "R21 is broken only with <b>.patch."),
         (run(**bad), run(PATCHED), "R21 is broken only without it."),
         (run(**bad), run(PATCHED, **bad), "R21 is broken on both sides."),
         (
             run(),
             run(PATCHED, outcome=Outcome.INCONCLUSIVE),
-            "The verdict with <b>.patch is inconclusive, without it pass.",
+            "With <b>.patch the verdict is: inconclusive; without: pass.",
         ),
         (
             run(ended="harness"),
             run(PATCHED),
             "There is nothing to compare: a run could not be carried out.",
         ),
-        (run(ended="stall"), run(PATCHED), "The verdict with <b>.patch is pass, without it harness."),
+        (run(ended="stall"), run(PATCHED), "With <b>.patch the verdict is: pass; without: harness failed."),
     ]
     for without, own, sentence in cases:
         (pair,) = comparisons([without, own])

@@ -82,10 +82,10 @@ def test_a_feature_that_was_not_seen_carries_a_question_mark(make_run: Callable[
     assert "off?" in printed(make_run(features=()))
 
 
-def test_a_row_tells_every_setting_that_no_column_tells(make_run: Callable[..., Run]) -> None:
+def test_what_no_column_tells_of_a_run_stands_below_by_number(make_run: Callable[..., Run]) -> None:
     defaults = {"persistent": "on", "indirect": "on", "max_persistent_grants": "1056", "queues": "1"}
 
-    def names(*settings: dict[str, str], **known: dict[str, str]) -> list[str]:
+    def told(*settings: dict[str, str], **known: dict[str, str]) -> list[str]:
         runs = [make_run(info={"settings": defaults | own, **known}) for own in settings]
         lines = printed(*runs).split("\n* not")[0].splitlines()[2:]
         assert max(map(len, lines)) <= 80
@@ -95,19 +95,23 @@ def test_a_row_tells_every_setting_that_no_column_tells(make_run: Callable[..., 
         {"persistent": "off"},
         {"persistent": "frontend-only", "indirect": "32"},
         {"max_persistent_grants": "32", "queues": "2"},
+        {"persistent": "frontend-only"},
     ]
-    assert names(*settings, defaults=defaults) == [
+    assert told(*settings, defaults=defaults) == [
         "basic",
-        "basic",
-        "  persistent",
-        "    frontend-only",
-        "basic",
-        "  max_persistent_",
-        "    grants 32",
-        "  queues 2",
+        "basic [1]",
+        "basic [2]",
+        "basic [1]",
+        "[1] persistent frontend-only",
+        "[2] max_persistent_grants 32, queues 2",
     ]
-    assert names({"queues": "1"}, {"queues": "2"}) == ["basic", "  queues 1", "basic", "  queues 2"]
-    assert names({"queues": "2"}) == ["basic"], "alone, and of an older capture: nothing to tell it from"
+    assert told({"queues": "1"}, {"queues": "2"}) == [
+        "basic [1]",
+        "basic [2]",
+        "[1] queues 1",
+        "[2] queues 2",
+    ]
+    assert told({"queues": "2"}) == ["basic"], "alone, and of an older capture: nothing to tell it from"
 
 
 def own(make_run: Callable[..., Run], *changes: dict[str, int], **more: Any) -> list[Run]:
@@ -130,7 +134,8 @@ def test_runs_with_a_patch_stand_beside_those_without(make_run: Callable[..., Ru
         ),
     ]
     lines = [line.rstrip() for line in printed(*runs).splitlines()]
-    assert [line.split() for line in lines[:3]] == [
+    assert lines[0] == "persistent off, indirect on"
+    assert [line.split() for line in lines[1:4]] == [
         ["basic", "without", "with", "my.patch"],
         ["verdict", "✓", "pass", "×2", "✗", "fail", "×2", "≠"],  # noqa: RUF001 - the sign of times
         ["broken", "rules", "none", "R21", "≠"],
@@ -150,4 +155,20 @@ def test_one_round_is_too_little_to_tell_counts_apart(make_run: Callable[..., Ru
     (maps,) = (line for line in out.splitlines() if line.startswith("maps"))
     assert maps.split() == ["maps/request", "16.50", "0.00", "?"]
     assert "see --rounds" in out
-    assert "The verdict with my.patch is the same as without: pass." in out
+    assert "With my.patch the verdict is the same as without: pass." in out
+
+
+def test_the_same_reason_of_further_rounds_is_not_told_again(make_run: Callable[..., Run]) -> None:
+    lost = {"outcome": Outcome.INCONCLUSIVE, "reasons": ("dom0 lost 12 records",)}
+    out = printed(make_run(), make_run(), *own(make_run, {}, {}, **lost))
+    assert out.count("dom0 lost 12 records") == 1
+    assert "? inconclusive ×2" in out  # noqa: RUF001 - the sign of times
+
+
+def test_probes_that_do_not_fit_a_driver_are_named_with_their_reason(make_run: Callable[..., Run]) -> None:
+    missing = {f"be_{number}": f"probe be_{number}: there is no function f{number}()" for number in range(5)}
+    (run,) = own(make_run, {}, outcome=Outcome.INCONCLUSIVE)
+    out = printed(replace(run, info={**run.info, "missing": missing}))
+    assert "probe be_0: there is no function f0()" in out
+    assert "2 more probes that do not fit" in out
+    assert "[1] with my.patch" in out
