@@ -56,6 +56,7 @@ def cli() -> None:
       blkproof doctor                       what can this host do?
       blkproof run basic                    boot, load the disk, check, report
       blkproof run basic --set persistent=on,off --set indirect=on,off
+      blkproof run all --blkfront-patch my.patch --compare
       blkproof explain runs/.../basic-...   what a capture shows
     \b
     Exit codes:
