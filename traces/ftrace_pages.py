@@ -1,8 +1,10 @@
-"""First pass over ftrace's raw pages: where each record is, and when it happened."""
+"""Reading ftrace's raw pages: where each record is, when it happened, and the numbers in it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +25,8 @@ _EXPECTED: Final = {
 _RECORDS, _LOSSES = range(2)
 _COMMIT: Final = layout.PAGE_COMMIT // layout.WORD_BYTES
 _UNKNOWN: Final = 2**64 - 1
+PAGES_AT_ONCE: Final = 1024
+"""Pages whose records are found at a time: few enough for a processor's cache."""
 _SMALLEST_RECORD_BYTES: Final = layout.WORD_BYTES * (1 + layout.ENTRY_WORDS)
 
 
@@ -38,48 +42,54 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """All records of one CPU in their order.
+    """The records of some pages of one CPU in their order.
 
-    ``start`` is the byte in ``data`` at which a record's entry starts, ``length`` its bytes, ``number`` its
-    event's number.  ``complete`` is False when the file ends within a page; ``end`` is the byte up to which
-    it was read, ``last_tsc`` the time there.
+    ``data`` are the bytes of the pages, which are those of the file from ``begin`` on.  ``start`` is the byte
+    of ``data`` at which a record's entry starts, ``length`` its bytes, ``number`` its event's number.
+    ``last_tsc`` is the time at the end of the pages.
     """
 
     data: npt.NDArray[np.uint8]
+    begin: int
     tsc: npt.NDArray[np.uint64]
     start: npt.NDArray[np.int64]
     length: npt.NDArray[np.int64]
     number: npt.NDArray[np.uint16]
     pid: npt.NDArray[np.int32]
     missed: tuple[Missed, ...]
-    complete: bool
-    end: int
     last_tsc: int
 
 
 class _Found(NamedTuple):
     """What the pass fills in.
 
-    ``places`` has lines (word of the entry, its words), ``losses`` lines (time before, time after, count,
-    word of the page); ``made`` says how many of each are valid.
+    ``entries`` are the words at which records' entries start, ``lengths`` the words of these; ``losses`` has
+    lines (time before, time after, count, word of the page).  ``made`` says how many of each are valid.
     """
 
     made: npt.NDArray[np.int64]
     times: npt.NDArray[np.uint64]
-    places: npt.NDArray[np.int64]
+    entries: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
     losses: npt.NDArray[np.uint64]
 
 
 @compiled
+def _at(words: Any, position: int) -> Any:
+    """Return a word; an unsigned index spares numba's look at negative ones, here and below."""
+    return np.int64(words[np.uint64(position)])
+
+
+@compiled
 def _time_word(words: Any, position: int) -> Any:
-    return np.uint64(words[position]) >> np.uint64(layout.TIME_DELTA_SHIFT) | np.uint64(
-        words[position + 1]
+    return np.uint64(_at(words, position) >> layout.TIME_DELTA_SHIFT) | np.uint64(
+        _at(words, position + 1)
     ) << np.uint64(layout.TIME_EXTEND_SHIFT)
 
 
 @compiled
 def _u64(words: Any, position: int) -> Any:
-    return np.uint64(words[position]) | np.uint64(words[position + 1]) << np.uint64(32)
+    return np.uint64(_at(words, position)) | np.uint64(_at(words, position + 1)) << np.uint64(32)
 
 
 @compiled
@@ -95,16 +105,17 @@ def _absolute(stamp: Any, before: Any) -> Any:
 @compiled
 def _event_words(words: Any, position: int, end: int) -> int:
     """Return how many words the event at ``position`` takes, or 0 when its length is broken."""
-    type_len = words[position] & layout.TYPE_LEN_MASK
-    if type_len in (layout.TYPE_TIME_EXTEND, layout.TYPE_TIME_STAMP):
-        return 2
+    word = _at(words, position)
+    type_len = word & layout.TYPE_LEN_MASK
     if 0 < type_len <= layout.DATA_TYPE_LEN_MAX:
-        return 1 + np.int64(type_len)  # type: ignore[return-value]  # an int to numba
-    if type_len == layout.TYPE_PADDING and words[position] >> layout.TIME_DELTA_SHIFT == 0:
+        return 1 + type_len  # type: ignore[no-any-return]  # an int to numba
+    if type_len > layout.TYPE_PADDING:
+        return 2
+    if type_len == layout.TYPE_PADDING and word >> layout.TIME_DELTA_SHIFT == 0:
         return end - position
     if position + 1 >= end:
         return 2
-    length: Any = np.int64(words[position + 1])
+    length = _at(words, position + 1)
     if length < layout.WORD_BYTES or length % layout.WORD_BYTES:
         return 0
     return 1 + length // layout.WORD_BYTES  # type: ignore[no-any-return]  # an int to numba
@@ -113,25 +124,26 @@ def _event_words(words: Any, position: int, end: int) -> int:
 @compiled
 def _page(words: Any, position: int, end: int, time: Any, found: Any) -> Any:
     """Walk the events of one page; return a status, the word where the walk ended and the time there."""
-    made, times, places = found.made, found.times, found.places
+    times, entries, lengths = found.times, found.entries, found.lengths
+    row = found.made[_RECORDS]
+    status = _WHOLE
     while position < end:
         size = _event_words(words, position, end)
-        if size == 0:
-            return _BAD_LENGTH, position, time
-        if position + size > end:
-            return _LONG_EVENT, position, time
-        type_len = words[position] & layout.TYPE_LEN_MASK
-        delta = np.uint64(words[position]) >> np.uint64(layout.TIME_DELTA_SHIFT)
+        if size == 0 or position + size > end:
+            status = _LONG_EVENT if size else _BAD_LENGTH
+            break
+        word = _at(words, position)
+        type_len, delta = word & layout.TYPE_LEN_MASK, np.uint64(word >> layout.TIME_DELTA_SHIFT)
         if type_len <= layout.DATA_TYPE_LEN_MAX:
             time += delta
             entry = position + 1 if type_len else position + 2
             if position + size - entry < layout.ENTRY_WORDS:
-                return _SHORT_RECORD, position, time
-            row = made[_RECORDS]
-            times[row] = time
-            places[row, 0] = entry
-            places[row, 1] = position + size - entry
-            made[_RECORDS] += 1
+                status = _SHORT_RECORD
+                break
+            times[np.uint64(row)] = time
+            entries[np.uint64(row)] = entry
+            lengths[np.uint64(row)] = position + size - entry
+            row += 1
         elif type_len == layout.TYPE_TIME_EXTEND:
             time += _time_word(words, position)
         elif type_len == layout.TYPE_TIME_STAMP:
@@ -139,7 +151,8 @@ def _page(words: Any, position: int, end: int, time: Any, found: Any) -> Any:
         elif delta != layout.DISCARDED_DELTA:
             time += delta
         position += size
-    return _WHOLE, position, time
+    found.made[_RECORDS] = row
+    return status, position, time
 
 
 @compiled
@@ -157,16 +170,19 @@ def _keep_loss(words: Any, first: int, end: int, before: Any, found: Any) -> Non
 
 
 @compiled
-def _scan(words: Any, page_words: int, data_word: int, found: Any) -> Any:
-    """Walk all whole pages; return a status, the word where the walk ended and the time there."""
-    time = np.uint64(0)
-    for page in range(len(words) // page_words):
-        first = page * page_words
+def _scan(words: Any, shape: Any, time: Any, found: Any) -> Any:
+    """Walk pages; ``time`` is that before the first.
+
+    ``shape`` are the words of a page and the one of them where its events start.  Returns a status, the word
+    where the walk ended and the time there.
+    """
+    for page in range(len(words) // shape[0]):
+        first = page * shape[0]
         flags = words[first + _COMMIT]
         commit: Any = np.int64(flags & layout.COMMIT_MASK)
-        begin = first + data_word
+        begin = first + shape[1]
         end = begin + commit // layout.WORD_BYTES
-        room = first + page_words - (2 if flags & layout.MISSED_STORED else 0)
+        room = first + shape[0] - (2 if flags & layout.MISSED_STORED else 0)
         if end > room or commit % layout.WORD_BYTES or words[first + _COMMIT + 1]:
             return _BAD_COMMIT, first, time
         if flags & layout.MISSED_EVENTS:
@@ -175,59 +191,136 @@ def _scan(words: Any, page_words: int, data_word: int, found: Any) -> Any:
         status, position, time = _page(words, begin, end, time, found)
         if status != _WHOLE:
             return status, position, time
-    return _WHOLE, len(words) // page_words * page_words, time
+    return _WHOLE, len(words), time
 
 
-def find_records(path: Path, header: PageHeader) -> Records:
-    """Find all records in the raw pages of one CPU.
+class Pages:
+    """The raw pages of one CPU, of which some at a time are in memory.
 
-    A last page that was cut off is left out (``complete`` is False); a page that breaks the format raises
-    DecodeError with the byte.
+    ``count`` are its whole pages, ``end`` is the byte after them; ``complete`` is False when the file ends
+    within a page.
     """
-    size = path.stat().st_size
-    data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")) if size else np.zeros(0, np.uint8)
-    words = data[: size // header.page_size * header.page_size].view("<u4")
-    pages = size // header.page_size
-    most = pages * (header.page_size // _SMALLEST_RECORD_BYTES)
-    found = _Found(
-        made=np.zeros(2, np.int64),
-        times=np.empty(most, np.uint64),  # the kernel gives memory only where something is written
-        places=np.empty((most, 2), np.int64),
-        losses=np.empty((pages, 4), np.uint64),
-    )
-    page_words, data_word = header.page_size // layout.WORD_BYTES, header.data_offset // layout.WORD_BYTES
-    status, stopped, last = _scan(words, page_words, data_word, found)
-    if status != _WHOLE:
-        raise DecodeError(
-            path,
-            offset=stopped * layout.WORD_BYTES,
-            expected=_EXPECTED[status],
-            got=" ".join(f"{word:#010x}" for word in words[stopped : stopped + 4]),
+
+    def __init__(self, path: Path, header: PageHeader) -> None:
+        size = path.stat().st_size
+        self.count = size // header.page_size
+        self.end = self.count * header.page_size
+        self.complete = self.end == size
+        self._path, self._header = path, header
+        at_once = min(self.count, PAGES_AT_ONCE)
+        most = at_once * (header.page_size // _SMALLEST_RECORD_BYTES)
+        self._data = np.empty(at_once * header.page_size, np.uint8)
+        self._found = _Found(
+            made=np.zeros(2, np.int64),
+            times=np.empty(most, np.uint64),  # the kernel gives memory only where something is written
+            entries=np.empty(most, np.int64),
+            lengths=np.empty(most, np.int64),
+            losses=np.empty((at_once, 4), np.uint64),
+        )
+
+    def records(self, first: int, last: int, tsc: int) -> Iterator[Records]:
+        """Yield the records from page ``first`` to before ``last``, of PAGES_AT_ONCE pages at a time.
+
+        ``tsc`` is the time at the end of the page before.  What was yielded holds until the next; a page that
+        breaks the format raises DecodeError with the byte.
+        """
+        shape = self._header.page_size // layout.WORD_BYTES, self._header.data_offset // layout.WORD_BYTES
+        time = np.uint64(tsc)
+        with self._path.open("rb", buffering=0) as opened:
+            opened.seek(first * self._header.page_size)
+            for page in range(first, last, PAGES_AT_ONCE):
+                begin = page * self._header.page_size
+                data = self._data[: min(PAGES_AT_ONCE, last - page) * self._header.page_size]
+                self._fill(opened, data, begin)
+                self._found.made[:] = 0
+                status, stopped, time = _scan(data.view("<u4"), shape, time, self._found)
+                if status != _WHOLE:
+                    raise self._error(data, begin, stopped, _EXPECTED[status])
+                yield self._records(data, begin, int(time))
+
+    def _fill(self, opened: RawIOBase, data: npt.NDArray[np.uint8], begin: int) -> None:
+        """Read the next pages; the kernel may give less than was asked for."""
+        filled = 0
+        while filled < len(data):
+            read = opened.readinto(data.data[filled:])
+            if not read:
+                raise DecodeError(
+                    self._path,
+                    offset=begin + filled,
+                    expected=f"{len(data) - filled} bytes more",
+                    got="the end",
+                    advice="do not write to a capture while it is read",
+                )
+            filled += read
+
+    def _error(self, data: npt.NDArray[np.uint8], begin: int, word: int, expected: str) -> DecodeError:
+        words = data.view("<u4")[word : word + 4]
+        return DecodeError(
+            self._path,
+            offset=begin + word * layout.WORD_BYTES,
+            expected=expected,
+            got=" ".join(f"{word:#010x}" for word in words),
             advice="the file is damaged or not from trace_pipe_raw; record it again",
         )
-    count, lost = found.made.tolist()
-    entry = found.places[:count, 0]
-    return Records(
-        data=data,
-        tsc=found.times[:count],
-        start=entry * layout.WORD_BYTES,
-        length=found.places[:count, 1] * layout.WORD_BYTES,
-        number=(words[entry] & layout.ENTRY_TYPE_MASK).astype(np.uint16),
-        pid=words[entry + layout.ENTRY_PID_WORD].view(np.int32),
-        missed=tuple(
-            Missed(begin, end, None if missed == _UNKNOWN else missed, page * layout.WORD_BYTES)
-            for begin, end, missed, page in found.losses[:lost].tolist()
-        ),
-        complete=size % header.page_size == 0,
-        end=stopped * layout.WORD_BYTES,
-        last_tsc=int(last),
-    )
+
+    def _records(self, data: npt.NDArray[np.uint8], begin: int, time: int) -> Records:
+        count, lost = self._found.made.tolist()
+        words, entry = data.view("<u4"), self._found.entries[:count]
+        return Records(
+            data=data,
+            begin=begin,
+            tsc=self._found.times[:count],
+            start=entry * layout.WORD_BYTES,
+            length=self._found.lengths[:count] * layout.WORD_BYTES,
+            number=(words[entry] & layout.ENTRY_TYPE_MASK).astype(np.uint16),
+            pid=words[entry + layout.ENTRY_PID_WORD].view(np.int32),
+            missed=tuple(
+                Missed(before, after, None if count == _UNKNOWN else count, begin + page * layout.WORD_BYTES)
+                for before, after, count, page in self._found.losses[:lost].tolist()
+            ),
+            last_tsc=time,
+        )
 
 
 @compiled
-def gather(data: Any, start: Any, into: Any) -> None:
-    """Copy the bytes from each ``start`` on into the lines of ``into``."""
-    for row in range(into.shape[0]):
-        first = start[row]
-        for byte in range(into.shape[1]):
-            into[row, byte] = data[first + byte]
+def _load(data: Any, at: int, width: int) -> Any:
+    """Read an unsigned number of ``width`` bytes; unsigned indices spare numba's look at negative ones."""
+    value = np.uint64(data[np.uint64(at)])
+    if width == 1:
+        return value
+    value |= np.uint64(data[np.uint64(at + 1)]) << np.uint64(8)
+    if width == 2:
+        return value
+    value |= np.uint64(data[np.uint64(at + 2)]) << np.uint64(16)
+    value |= np.uint64(data[np.uint64(at + 3)]) << np.uint64(24)
+    if width == 4:
+        return value
+    value |= np.uint64(data[np.uint64(at + 4)]) << np.uint64(32)
+    value |= np.uint64(data[np.uint64(at + 5)]) << np.uint64(40)
+    value |= np.uint64(data[np.uint64(at + 6)]) << np.uint64(48)
+    return value | np.uint64(data[np.uint64(at + 7)]) << np.uint64(56)
+
+
+@compiled
+def take(data: Any, start: Any, offset: int, into: Any, columns: Any) -> None:
+    """Read the numbers from byte ``offset`` on of each record that starts at ``start``.
+
+    They go to the lines of ``into``, from the first of ``columns`` to before the second, and are as wide.
+    """
+    width = into.itemsize
+    first, last = columns
+    for line in range(len(start)):
+        at = start[line] + offset
+        # A width that the compiler knows makes one load of the bytes.
+        if width == 8:
+            for column in range(last - first):
+                into[line, np.uint64(first + column)] = _load(data, at + 8 * column, 8)
+        elif width == 4:
+            for column in range(last - first):
+                into[line, np.uint64(first + column)] = _load(data, at + 4 * column, 4)
+        elif width == 2:
+            for column in range(last - first):
+                into[line, np.uint64(first + column)] = _load(data, at + 2 * column, 2)
+        else:
+            for column in range(last - first):
+                into[line, np.uint64(first + column)] = data[np.uint64(at + column)]

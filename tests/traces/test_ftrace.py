@@ -1,9 +1,11 @@
 """ftrace: raw pages to columns, by what the format files say."""
 
 import shutil
+from collections import Counter
+from contextlib import suppress
 
 import pytest
-from blkproof.traces import ftrace
+from blkproof.traces import ftrace, ftrace_pages
 from blkproof.traces.columns import KINDS
 from blkproof.traces.errors import ClockError, DecodeError
 from blkproof.traces.stream import EVERY_CPU, FOREVER, LossWindow
@@ -277,6 +279,51 @@ def test_every_truncation_gives_whole_pages_and_a_loss(scratch):
         last = max([0, *stream.tsc.tolist()])
         cut = (LossWindow("dom0", 0, last, FOREVER, None, CPU0, end),) if length % 4096 else ()
         assert stream.losses == cut
+
+
+def outcome(scratch):
+    """What decoding gives, or None for an error: of two, another one may be met first."""
+    try:
+        (stream,) = ftrace.decode(unsealed(scratch), "dom0").streams
+    except DecodeError:
+        return None
+    return rows(stream), stream.offset.tolist(), stream.losses, stream.counts
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**14), st.integers(0, 255)), max_size=2),
+    st.integers(0, 5 * 4096),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_pages_read_any_number_at_a_time_give_the_same(scratch, changes, length, at_once, pages):
+    """Whole, cut off or damaged, no record or loss is lost or seen twice where two parts meet."""
+    trace = full_ring()
+    trace.rings[0].lose(7)
+    trace.rings[0].write(10**6, PATH.encode({"node": "x", "state": 1}))
+    trace.stats[0] = stats_text(overrun=9)
+
+    def changed(data):
+        raw = bytearray(data)
+        for place, value in changes:
+            raw[place % len(raw)] = value
+        return bytes(raw[:length])
+
+    with suppress(DecodeError):
+        decode(scratch, trace, changes=changed)
+    whole = outcome(scratch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ftrace_pages, "PAGES_AT_ONCE", at_once)
+        assert outcome(scratch) == whole
+        try:
+            parts = list(ftrace.batches(unsealed(scratch), "dom0", pages))
+        except DecodeError:
+            assert whole is None
+            return
+    assert [row for part in parts for row in rows(part)] == whole[0]
+    assert [offset for part in parts for offset in part.offset.tolist()] == whole[1]
+    assert tuple(loss for part in parts for loss in part.losses) == whole[2]
+    assert sum((Counter(part.counts) for part in parts), Counter()) == whole[3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=5))

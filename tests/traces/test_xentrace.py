@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,36 @@ def test_round_trip(scratch, windows):
         (cpu, r[3], r[1], r[2]) for cpu, r in flat if r[0] == "lost"
     ]
     assert sum(stream.counts.values()) == len(flat)
+
+
+def outcome(scratch):
+    """What decoding gives, or the place and words of its error."""
+    try:
+        stream = xentrace.decode(scratch, FILE)
+    except DecodeError as error:
+        return error.offset, error.expected
+    return rows(stream), stream.losses, stream.counts
+
+
+@given(WINDOWS.filter(len), st.integers(16, 40), st.data())
+def test_pieces_of_any_size_give_the_same(scratch, windows, words, data):
+    """Whole, cut off or damaged, no record is lost or seen twice where two pieces meet."""
+    raw = bytearray(encode(windows))
+    for _ in range(data.draw(st.integers(0, 2))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    scratch.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
+    whole = outcome(scratch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xentrace, "PIECE_WORDS", words)
+        assert outcome(scratch) == whole
+        try:
+            parts = list(xentrace.batches(scratch, FILE))
+        except DecodeError as error:
+            assert (error.offset, error.expected) == whole
+            return
+    assert [row for part in parts for row in rows(part)] == whole[0]
+    assert tuple(loss for part in parts for loss in part.losses) == whole[1]
+    assert sum((Counter(part.counts) for part in parts), Counter()) == whole[2]
 
 
 @given(WINDOWS)
