@@ -63,6 +63,10 @@ def test_runs_of_the_same_scenario_and_settings_belong_together(run: Callable[..
         ([64], [640], None),
         ([64, 64], [640, 640], True),
         ([64, 64, 64], [64, 64, 65], False),
+        ([86, 86, 86], [92, 96, 92], False),
+        ([86, 86, 86], [142, 146, 142], True),
+        ([0, 0, 0], [3, 3, 3], False),
+        ([0, 0, 0], [30, 30, 30], True),
         ([1077, 1164, 3706], [2677, 1100, 3000], False),
         ([100, 110, 105], [200, 210, 190], True),
     ],
@@ -74,6 +78,15 @@ def test_a_difference_is_more_than_chance(
     (pair,) = comparisons(runs)
     assert differs(pair, "maps_per_request") is expected
     assert differs(pair, "requests") is False
+
+
+def test_what_the_load_decides_differs_by_any_amount(make_run: Callable[..., Run]) -> None:
+    plain = make_run().verdict
+    one_more = replace(plain, metrics=replace(plain.metrics, segments={1: 319, 32: 321}))
+    runs = [make_run(), make_run()]
+    runs += [replace(run, info={**run.info, "variants": PATCHED}, verdict=one_more) for run in runs]
+    (pair,) = comparisons(runs)
+    assert differs(pair, "segments_per_request") is True
 
 
 def test_what_only_one_side_has_differs(run: Callable[..., Run], make_run: Callable[..., Run]) -> None:
