@@ -40,11 +40,11 @@ _SLOTS: Final = 8192
 _MAX_IDS: Final = 4096
 """Different ids that are counted one by one; a hostile file can't fill the table."""
 _FREE: Final = 0xFFFFFFFF
-_MAP: Final = KIND_CODE["xen_map"]
-_UNMAP: Final = KIND_CODE["xen_unmap"]
 _NO_DOMAIN: Final = 0xFFFFFFFF
 _FIRST_BYTES: Final = 1 << 12
 _TYPES: Final = (np.int16, np.uint64, np.int16, np.uint16, np.uint64)
+# Compiled code keeps the constants that it was compiled with: those of the schema stay out of it.
+_KINDS: Final = np.array([KIND_CODE["xen_map"], KIND_CODE["xen_unmap"]], np.int16)
 _Grants = tuple[npt.NDArray[Any], ...]
 """Columns of grants: kind of event, TSC, CPU, domid and byte of the file."""
 
@@ -52,13 +52,14 @@ _Grants = tuple[npt.NDArray[Any], ...]
 class _Found(NamedTuple):
     """What a pass over one piece fills in, and what it has to know of the pieces before.
 
-    Of grants there are columns, ``kind`` of event, ``tsc``, ``cpu``, ``dom`` and ``word``; of losses lines
-    (CPU, first TSC, TSC, count, word).  ``made`` says how many of each are valid.  ``hits`` counts the event
-    ids of ``ids``.  ``window`` is the CPU of the window that is open and how many words are left of it.
+    Of grants there are columns, ``unmap`` (1, or 0 for a map), ``tsc``, ``cpu``, ``dom`` and ``word``, of
+    losses lines (CPU, first TSC, TSC, count, word).  ``made`` says how many of each are valid.  ``hits``
+    counts the event ids of ``ids``.  ``window`` is the CPU of the window that is open and how many words are
+    left of it.
     """
 
     made: npt.NDArray[np.int64]
-    kind: npt.NDArray[np.int16]
+    unmap: npt.NDArray[np.uint8]
     tsc: npt.NDArray[np.uint64]
     cpu: npt.NDArray[np.int16]
     dom: npt.NDArray[np.uint16]
@@ -103,7 +104,7 @@ def _keep_grant(words: Any, position: int, cpu: int, found: Any) -> int:
     if dom > layout.MAX_DOMID:
         return _BAD_RECORD
     row = found.made[_GRANTS]
-    found.kind[row] = _UNMAP if unmap else _MAP
+    found.unmap[row] = unmap
     found.tsc[row] = _tsc_at(words, position + 1)
     found.cpu[row] = cpu
     found.dom[row] = dom
@@ -243,7 +244,7 @@ class _Reader:
         self._words = np.empty(words, np.uint32)
         self._found = _Found(
             made=np.zeros(4, np.int64),
-            kind=np.empty(grants, np.int16),
+            unmap=np.empty(grants, np.uint8),
             tsc=np.empty(grants, np.uint64),
             cpu=np.empty(grants, np.int16),
             dom=np.empty(grants, np.uint16),
@@ -293,7 +294,7 @@ class _Reader:
         found = self._found
         made = slice(found.made[_GRANTS])
         offset = found.word[made] * np.uint64(layout.WORD_BYTES) + np.uint64(begin)
-        return found.kind[made], found.tsc[made], found.cpu[made], found.dom[made], offset
+        return _KINDS[found.unmap[made]], found.tsc[made], found.cpu[made], found.dom[made], offset
 
     def _losses(self, begin: int) -> tuple[LossWindow, ...]:
         losses = self._found.losses[: self._found.made[_LOSSES]].tolist()

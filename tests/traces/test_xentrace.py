@@ -68,6 +68,13 @@ def test_grants_become_events_and_everything_is_counted(scratch):
     }
 
 
+def test_compiled_code_does_not_remember_the_schema(scratch, monkeypatch):
+    """It is kept on disk, and would not see that the schema has more events than when it was compiled."""
+    monkeypatch.setattr(xentrace, "_KINDS", xentrace._KINDS[::-1] + 7)
+    stream = decode(scratch, writer.window(3, writer.grant_map(100, 1)))
+    assert stream.kind.tolist() == [xentrace._KINDS[0]]
+
+
 def test_lost_records_become_a_loss_from_the_first_lost_one(scratch):
     stream = decode(scratch, writer.window(2, writer.grant_map(5, 1), writer.lost(2**40, 77, 2**33, 1, 3)))
     assert stream.losses == (LossWindow("xen", 2, 2**33, 2**40, 77, FILE, 28),)
