@@ -24,17 +24,18 @@ def blind_spots(table: EventTable, facts: Facts) -> Blind:
     found: Blind = {}
     for event, kind in EVENTS.items():
         for source in sources[kind.origin]:
-            if why := _why(table, source, event):
+            if why := _why(table, facts, source, event):
                 found.setdefault(event, {})[source] = why
     return found
 
 
-def _why(table: EventTable, source: str, event: str) -> str | None:
+def _why(table: EventTable, facts: Facts, source: str, event: str) -> str | None:
     armed = table.probes.get(source)
     if not armed:
         return f"{source} left no trace"
     if event not in armed:
-        return f"{source} had no probe for it ({len(armed)} others were armed)"
+        why = facts.unseen.get(event, f"{len(armed)} others were armed")
+        return f"{source} had no probe for it ({why})"
     if missing := table.missing.get(source, {}).get(event):
         return f"{source} recorded it without {', '.join(missing)}"
     return None

@@ -29,7 +29,7 @@ class Facts:
     ``before`` the contents of xenstore before the disk was attached, ``during`` the disk's part while it was,
     ``attached`` and ``detached`` Xen's list of mapped grants, ``tsc_hz`` the frequency of the common clock,
     ``cpus`` the number of processors that each source recorded on,
-    ``absent`` what could not be read and why.
+    ``unseen`` why there was no probe for an event, by event, ``absent`` what could not be read and why.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class Facts:
     fio: FioResult | None = None
     tsc_hz: float | None = None
     cpus: Mapping[str, int] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
     @classmethod
@@ -71,6 +72,7 @@ class Facts:
             fio=maybe(lambda: capture.fio(guest), None),
             tsc_hz=maybe(lambda: _tsc_hz(capture), None),
             cpus={domain: len(capture.below(f"{domain}/trace/stats")) for domain in domains},
+            unseen=_reasons(capture.run.get("missing")),
             absent=tuple(absent),
         )
 
@@ -91,6 +93,10 @@ class Facts:
     def guest(self, domid: int) -> str | None:
         """Return the name of the source that is the domain ``domid``."""
         return next((name for name, number in self.domids.items() if number == domid), None)
+
+
+def _reasons(missing: object) -> dict[str, str]:
+    return {str(event): str(why) for event, why in missing.items()} if isinstance(missing, dict) else {}
 
 
 def _tsc_hz(capture: Capture) -> float | None:

@@ -45,7 +45,7 @@ def preparation(definitions: Sequence[Definition], guest_vcpus: int = 1) -> Prep
     for name, data in sorted(files.items()):
         digest.update(f"{name} {len(data)} ".encode() + data)
     digest.update(repr((GUEST, GUEST_ADDRESS, _BUFFER_KB, _BUFFERS_KB, guest_vcpus)).encode())
-    return Preparation(digest.hexdigest(), lambda machine: _park(machine, files, guest_vcpus))
+    return Preparation(digest.hexdigest(), lambda machine: _park(machine, files, definitions, guest_vcpus))
 
 
 def buffer_kb(who: str, vcpus: int) -> int:
@@ -66,8 +66,8 @@ def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
     return files
 
 
-def refusal(error_log: str) -> str | None:
-    """Return what a kernel's error_log says against a probe, None if nothing.
+def refusal(error_log: str, definitions: Sequence[Definition]) -> str | None:
+    """Return what a kernel's error_log says against a probe, and the row that it comes from; None if nothing.
 
     The log quotes the command and puts a caret below the argument that it could not take.
     """
@@ -79,10 +79,14 @@ def refusal(error_log: str) -> str | None:
     start = command.rfind(" ", 0, max(at, 0) + 1) + 1
     argument = command[start:].split(" ", 1)[0]
     event = command.split(" ", 1)[0].rpartition("/")[2]
-    return f"probe {event}: the kernel refused {argument!r}: {match['why']}"
+    row = next((row for row in definitions if row.line == command), None)
+    written = f" ({row.written(argument)})" if row else ""
+    return f"probe {event}: the kernel refused {argument!r}{written}: {match['why']}"
 
 
-def _park(machine: Machine, files: Mapping[str, bytes], guest_vcpus: int) -> None:
+def _park(
+    machine: Machine, files: Mapping[str, bytes], definitions: Sequence[Definition], guest_vcpus: int
+) -> None:
     machine.supervisor.phase("park")
     machine.ssh.check_run(f"mkdir -p {AGENT} && tar -x -C {AGENT}", _tar(files))
     machine.ssh.check_run(f"xl create /etc/xen/guest.cfg vcpus={guest_vcpus}", timeout_s=_PARK_S)
@@ -100,7 +104,7 @@ def _park(machine: Machine, files: Mapping[str, bytes], guest_vcpus: int) -> Non
     )
     if result.rc:
         said = (result.out + result.err).decode("utf-8", "replace").strip()
-        if refused := refusal(said):
+        if refused := refusal(said, definitions):
             raise ProbeError(refused)
         raise SessionError(f"parking dom0 and guest: status {result.rc}: {said or 'no output'}")
 

@@ -103,7 +103,7 @@ def defined_functions(library: Path) -> set[str]:
 
 def module_dependencies(module: bytes) -> list[str]:
     """Return the modules that must be loaded before this one, as its .modinfo says."""
-    section = _elf(BytesIO(module), "module").get_section_by_name(".modinfo")
+    section = elf_of(module).get_section_by_name(".modinfo")
     if section is None:
         return []
     fields = (entry.partition(b"=") for entry in section.data().split(b"\0"))
@@ -118,6 +118,11 @@ def section_of(kernel: bytes, name: str) -> bytes:
     if section is None:
         raise PackageError(f"the kernel has no section {name}")
     return bytes(section.data())
+
+
+def elf_of(module: bytes) -> ELFFile:
+    """Return a module, opened; raise PackageError when it is no ELF file."""
+    return _elf(BytesIO(module), "module")
 
 
 def _dynamic_symbols(path: Path) -> Iterator[Symbol]:

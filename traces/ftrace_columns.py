@@ -1,6 +1,6 @@
 """Records of ftrace become columns, by what the format files say.
 
-A field F of the schema is the record's field F, or its F0, F1, ... one after the other.
+A field F of the schema is the record's field F, or its F0, F1, ... one after the other; F_plus is added.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class _Kind:
         self._path, self._done = path, 0
         fields = {field: found.joined(field.name) if found else [] for field in EVENTS[name].fields}
         self._fields = {field: parts for field, parts in fields.items() if found and not _lacks(field, parts)}
-        ends = [part.offset + part.size for parts in fields.values() for part in parts]
+        self._plus = {field: part for field in self._fields if found and (part := _plus(field, found))}
+        used = [*(part for parts in fields.values() for part in parts), *self._plus.values()]
+        ends = [part.offset + part.size for part in used]
         self._needs = max(ends, default=0) if found else layout.PRINT_TEXT
         self._is_mark = found is None
 
@@ -122,6 +124,10 @@ class _Kind:
                 column[:] = self._strings(records, chosen, parts[0])
             else:
                 self._numbers(records.data, start, field, parts, column.reshape(len(start), -1))
+            if part := self._plus.get(field):
+                plus = np.empty((len(start), 1), np.uint64)
+                take(records.data, start, part.offset, plus, (0, 1))
+                column += plus[:, 0]
 
     def _numbers(
         self, data: _Bytes, start: _Rows, field: Field, parts: Sequence[FormatField], column: Column
@@ -176,6 +182,13 @@ def _texts(data: _Bytes, begin: _Rows, end: _Rows) -> Column:
         for a, b in zip(begin.tolist(), end.tolist(), strict=True)
     ]
     return texts
+
+
+def _plus(field: Field, found: Format) -> FormatField | None:
+    """Return what is to be added to a 64-bit field, as a number of as many bits."""
+    part = found.fields.get(f"{field.name}{layout.PLUS}")
+    fits = part is not None and not part.located and (part.size, part.length) == (8, 0)
+    return part if fits and field.dtype == "u64" else None
 
 
 def _lacks(field: Field, parts: Sequence[FormatField]) -> bool:

@@ -53,6 +53,9 @@ ENTRY_FIELDS: Final = (
 NUMBER_BYTES: Final = (1, 2, 4, 8)
 """Sizes of a number in a record."""
 
+PLUS: Final = "_plus"
+"""A field F_plus is to be added to F: a probe can't add."""
+
 DATA_LOC_OFFSET_MASK: Final = 0xFFFF
 DATA_LOC_LENGTH_SHIFT: Final = 16
 """A ``__data_loc`` word: where in the record the string is (low half) and its length (high half)."""

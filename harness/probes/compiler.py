@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from blkproof.harness.probes.ctype import Array, Pointer, Scalar
@@ -13,6 +13,7 @@ from blkproof.harness.probes.expression import evaluate
 from blkproof.harness.probes.site import Site, TypeSource
 from blkproof.harness.probes.term import ExpressionError, Term, Terms
 from blkproof.traces.events import EVENTS
+from blkproof.traces.ftrace_layout import PLUS
 
 GROUP: Final = "blkproof"
 """Directory of our events in tracefs."""
@@ -40,8 +41,11 @@ class Probe:
     lines of its source that have these words.  ``fields`` are C expressions over what is visible there
     (``$retval`` with ``returns``) and over global variables, in the order of the schema.  ``when`` is a
     filter over the fields, in ftrace's language.  Where kernels differ, a function or an expression may be
-    several with ``|`` between: the first that fits is taken.  Where compilers differ, ``otherwise`` is the
-    row to take when this one doesn't fit, for example since the function whose result it wants was inlined.
+    several with ``|`` between: the first that fits is taken.
+
+    Where compilers differ, ``callers`` gives expressions to begin with in place of parameters that were
+    optimised away, and ``otherwise`` are the rows that together stand in for this one when it doesn't fit
+    even so, for example since the function whose result it wants was inlined.
 
     ``asleep_until`` is an event and a filter over its fields: the probe fetches nothing before an event that
     fits.  So what only large requests need costs nothing in a run without any.
@@ -54,7 +58,8 @@ class Probe:
     returns: bool = False
     when: str = ""
     at: str = ""
-    otherwise: Probe | None = None
+    callers: Mapping[str, str] = field(default_factory=dict)
+    otherwise: tuple[Probe, ...] = ()
     asleep_until: tuple[str, str] | None = None
 
 
@@ -62,7 +67,8 @@ class Probe:
 class Definition:
     """What to write to tracefs to arm one probe; an event may have several, one for each place.
 
-    ``wake`` is another event and its trigger that wakes the probe, if it sleeps.
+    ``wake`` is another event and its trigger that wakes the probe, if it sleeps.  ``row`` says where the
+    table has it, ``fields`` the expressions there.
     """
 
     event: str
@@ -70,6 +76,14 @@ class Definition:
     line: str
     when: str = ""
     wake: str = ""
+    row: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def written(self, argument: str) -> str:
+        """Return how the row has an argument of the line, which may be a numbered part of a field."""
+        name = argument.partition("=")[0]
+        field = name if name in self.fields else name.rstrip("0123456789")
+        return f"{field} = {self.fields[field]} in {self.row}" if field in self.fields else self.row
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +100,14 @@ class _Argument:
     size: int
 
     @property
+    def name(self) -> str:
+        """What the kernel calls it."""
+        return self.text.partition("=")[0]
+
+    @property
     def shape(self) -> str:
         """Name and type, which have to be the same in all places of an event."""
-        return f"{self.text.partition('=')[0]}:{self.text.rpartition(':')[2]}"
+        return f"{self.name}:{self.text.rpartition(':')[2]}"
 
 
 def compile_rows(
@@ -104,7 +123,7 @@ def compile_rows(
     missing: dict[str, str] = {}
     for row in rows:
         try:
-            definitions += _compile(row, sources)
+            definitions += _definitions(row, _compile(row, sources))
         except ProbeError as wrong:
             if row.module not in forgiving:
                 raise
@@ -112,38 +131,86 @@ def compile_rows(
     return Probes(tuple(definitions), missing)
 
 
-def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> list[Definition]:
-    """Compile a row, or of those after it in its chain the first that fits."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One place of an event: what is fetched there, and the row that says so."""
+
+    row: Probe
+    arguments: tuple[_Argument, ...]
+
+
+_Heads = dict[str, _Place]
+"""Places of an event by the beginning of their definitions."""
+
+
+def _compile(row: Probe, sources: Mapping[str, TypeSource]) -> _Heads:
+    """Compile a row, or what stands in for it."""
     try:
         return _compile_one(row, sources)
     except ProbeError as wrong:
-        if row.otherwise is None:
+        instead = (_with_callers(row),) if row.callers else row.otherwise
+        if not instead:
             raise
         try:
-            return _compile(row.otherwise, sources)
+            parts = [_compile(each, sources) for each in instead]
         except ProbeError as also:
             raise ProbeError(f"{wrong}; otherwise {also}") from None
+        return {head: place for part in parts for head, place in part.items()}
 
 
-def _compile_one(row: Probe, sources: Mapping[str, TypeSource]) -> list[Definition]:
+def _with_callers(row: Probe) -> Probe:
+    """Return a row whose expressions begin with what its callers have."""
+    fields = dict(row.fields)
+    for name, instead in row.callers.items():
+        begins = re.compile(rf"^{name}\b")
+        fields = {key: begins.sub(instead, text) for key, text in fields.items()}
+    return replace(row, fields=fields, callers={})
+
+
+def _compile_one(row: Probe, sources: Mapping[str, TypeSource]) -> _Heads:
     if row.module not in sources:
         raise ProbeError(f"probe {row.event}: no types of {row.module}, only of {', '.join(sources)}")
     source = sources[row.module]
-    found: dict[str, list[_Argument]] = {}
+    found: _Heads = {}
     for site in _sites(row, source):
         place = site.place if row.module == KERNEL else f"{row.module}:{site.place}"
         if row.returns and site.returns is None:
             raise ProbeError(
                 f"probe {row.event} ({place}): {site.function}() was inlined, so it has no return"
             )
-        arguments = [each for field in row.fields for each in _field(row, place, field, site, source)]
+        arguments = tuple(each for name in row.fields for each in _field(row, place, name, site, source))
         kind = f"r{_RETURNS_AT_ONCE}" if row.returns else "p"
-        line = " ".join([f"{kind}:{GROUP}/{row.event}", place, *(a.text for a in arguments)])
+        found[f"{kind}:{GROUP}/{row.event} {place}"] = _Place(row, arguments)
+    return found
+
+
+def _definitions(row: Probe, heads: _Heads) -> list[Definition]:
+    """Put lines together; the kernel makes one event of several only if they give the same types."""
+    made, shapes = [], set()
+    for head, place in heads.items():
+        arguments = _with_sums(place, heads)
+        line = " ".join([head, *(argument.text for argument in arguments)])
         _check_limits(row, arguments, line)
-        found[line] = arguments
-    if len({tuple(each.shape for each in arguments) for arguments in found.values()}) > 1:
-        raise ProbeError(f"probe {row.event}: its places do not give the same types: {' / '.join(found)}")
-    return [Definition(row.event, row.module, line, row.when, _wake(row)) for line in found]
+        shapes.add(tuple(argument.shape for argument in arguments))
+        words = f", lines with {place.row.at!r}" if place.row.at else ""
+        source = f"{place.row.function}(){words}"
+        made.append(
+            Definition(row.event, row.module, line, row.when, _wake(row), source, dict(place.row.fields))
+        )
+    if len(shapes) > 1:
+        lines = " / ".join(each.line for each in made)
+        raise ProbeError(f"probe {row.event}: its places do not give the same types: {lines}")
+    return made
+
+
+def _with_sums(place: _Place, heads: _Heads) -> tuple[_Argument, ...]:
+    """Return a place's arguments, and at their end what is to be added to those that any place adds to."""
+    every = (argument.name for each in heads.values() for argument in each.arguments)
+    own = {argument.name: argument for argument in place.arguments}
+    sums = [
+        own.pop(name, _plus(name.removesuffix(PLUS), 0)) for name in sorted(set(every)) if name.endswith(PLUS)
+    ]
+    return (*own.values(), *sums)
 
 
 def _wake(row: Probe) -> str:
@@ -206,7 +273,10 @@ def _numbers(field: str, dtype: str, terms: Terms) -> Iterator[_Argument]:
     for term in terms:
         _check_fits(term, match[1] == "s", int(match[2]) // 8, dtype)
     if len(terms) == 1 and match[3] is None:
-        yield _Argument(f"{field}={terms[0].render()}:{_kind(terms[0])}", _size(terms[0]))
+        value, plus = terms[0].split()
+        yield _Argument(f"{field}={value.render()}:{_kind(value)}", _size(value))
+        if plus:
+            yield _plus(field, plus)
     elif _contiguous(terms):
         chunks = [terms[i : i + MAX_ELEMENTS] for i in range(0, len(terms), MAX_ELEMENTS)]
         for number, chunk in enumerate(chunks):
@@ -216,6 +286,11 @@ def _numbers(field: str, dtype: str, terms: Terms) -> Iterator[_Argument]:
     else:
         for number, term in enumerate(terms):
             yield _Argument(f"{field}{number}={term.render()}:{_kind(term)}", _size(term))
+
+
+def _plus(field: str, number: int) -> _Argument:
+    """Return the argument for what the reader is to add to a field, since a probe can't add."""
+    return _Argument(f"{field}{PLUS}=\\{number}:s64", 8)
 
 
 def _scalar(term: Term) -> Scalar:
@@ -261,7 +336,7 @@ def _contiguous(terms: Terms) -> bool:
     )
 
 
-def _check_limits(row: Probe, arguments: list[_Argument], line: str) -> None:
+def _check_limits(row: Probe, arguments: Sequence[_Argument], line: str) -> None:
     longest = max((a.text for a in arguments), key=len, default="")
     for what, found, limit in (
         ("arguments", len(arguments), MAX_ARGUMENTS),

@@ -1,9 +1,10 @@
 """From a C expression over the variables at some place to what ``kprobe_events`` can fetch.
 
-A subset of C, with C's meaning: ``->``, ``.``, ``*``, constant indices, casts, bitfields, and the kernel's
-``container_of``.  Two additions: ``$retval`` is the function's result, and ``a[:11]`` or ``a[11:43]`` stands
-for those elements of an array (or of what a pointer points to), member access then going to each of them.
-Offsets are worked out here and nowhere written down.
+A subset of C, with C's meaning: ``->``, ``.``, ``*``, constant indices, casts, bitfields, numbers, and the
+kernel's ``container_of``.  Three additions: ``$retval`` is the function's result; ``a[:11]`` or ``a[11:43]``
+stands for those elements of an array (or of what a pointer points to), member access then going to each of
+them; ``caller::name`` is, as in gdb, a variable of a function that this one was inlined into.  Offsets are
+worked out here and nowhere written down.
 
 Reference: Linux Documentation/trace/kprobetrace.rst (fetch arguments).
 """
@@ -23,7 +24,8 @@ _BUILTIN: Final = {
     for bits in (8, 16, 32, 64)
 }
 """Type names for casts besides struct and union tags."""
-_TOKEN: Final = re.compile(r"\s*(\$retval|[A-Za-z_]\w*|\d+|->|[.,()*\[\]:])")
+_INT: Final = Scalar("int", 4, signed=True)
+_TOKEN: Final = re.compile(r"\s*(\$retval|[A-Za-z_]\w*(?:::[A-Za-z_]\w*)?|-?\d+|->|[.,()*\[\]:])")
 
 
 def evaluate(text: str, site: Site, source: TypeSource, *, returns: bool) -> Terms:
@@ -130,6 +132,8 @@ class _Parser:
             inner = self._unary()
             self._next(")")
             return inner
+        if word.lstrip("-").isdigit():
+            return (Term(f"\\{word}", _INT),)
         if word == "$retval":
             if not self._returns or self._site.returns is None:
                 raise ExpressionError("$retval needs a probe on the function's return")
@@ -145,7 +149,7 @@ class _Parser:
             return found
         if self._returns and name in self._site.variables:
             raise ExpressionError(f"{name!r} is gone when the function returns; only $retval is left")
-        known = ", ".join(self._site.variables)
+        known = ", ".join(each for each in self._site.variables if "::" not in each)
         raise ExpressionError(
             f"{self._site.function}() has no parameter or variable {name!r}; it has {known}"
         )

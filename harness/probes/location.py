@@ -8,19 +8,20 @@ Reference: DWARF 5, 2.5 (expressions), 2.6 (locations).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Protocol
 
-from blkproof.harness.probes.ctype import CType
-from blkproof.harness.probes.term import ExpressionError, Term
+from blkproof.harness.probes.ctype import CType, Scalar
+from blkproof.harness.probes.term import ExpressionError, Piece, Term
 
 _REGISTERS: Final = (
     *("%ax", "%dx", "%cx", "%bx", "%si", "%di", "%bp", "%sp"),
     *(f"%r{number}" for number in range(8, 16)),
 )
 """Of DWARF's numbers on AMD64, in the words of ``kprobe_events``."""
-_WORD: Final = 8
+_PIECE: Final = "DW_OP_piece"
 _ADDRESS: Final = (1 << 64) - 1
 
 
@@ -33,11 +34,16 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What expressions refer to: the frame's base and its canonical address, and symbols by address."""
+    """What expressions refer to.
+
+    ``base`` is the expression of the frame's base, ``canonical`` the register and offset of its canonical
+    address, ``symbol`` gives name and offset of an address, ``variable`` what a DIE at an offset describes.
+    """
 
     base: Callable[[], Sequence[Operation]]
     canonical: Callable[[], tuple[int, int]]
     symbol: Callable[[int], tuple[str, int]]
+    variable: Callable[[int], Term]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,21 @@ def locate(operations: Sequence[Operation], kind: CType, frame: Frame) -> Term:
     """
     if not operations:
         raise ExpressionError("was optimised away")
+    if any(operation.op_name == _PIECE for operation in operations):
+        return Term("", kind, place=True, pieces=tuple(_pieces(operations, frame)))
     return _Machine(kind, frame).run(operations)
+
+
+def _pieces(operations: Sequence[Operation], frame: Frame) -> Iterator[Piece]:
+    start, pending = 0, list[Operation]()
+    for operation in operations:
+        if operation.op_name != _PIECE:
+            pending.append(operation)
+            continue
+        size = operation.args[0]
+        kind = Scalar(f"{size} bytes", size, signed=False)
+        yield Piece(start, size, _Machine(kind, frame).run(pending) if pending else None)
+        start, pending = start + size, []
 
 
 class _Machine:
@@ -75,6 +95,8 @@ class _Machine:
             return Term(_register(number), self._kind)
         if first.op_name == "DW_OP_implicit_value":
             return self._value(_Word("", int.from_bytes(bytes(first.args[0]), "little")))
+        if first.op_name.endswith("implicit_pointer"):
+            return self._pointer(*first.args)
         last = operations[-1].op_name == "DW_OP_stack_value"
         for operation in operations[:-1] if last else operations:
             self._step(operation)
@@ -85,6 +107,9 @@ class _Machine:
         if word.fetch:
             return Term(word.fetch, self._kind, offset=word.offset)
         return Term(f"\\{_signed(word.offset)}", self._kind)
+
+    def _pointer(self, variable: int, offset: int) -> Term:
+        return Term("", self._kind, offset=offset, pointee=partial(self._frame.variable, variable))
 
     def _place(self, word: _Word) -> Term:
         if not word.fetch:
@@ -176,10 +201,7 @@ _CALLERS: Final = "was passed in and overwritten since: only the caller knows it
 _WHY: Final = {
     "entry_value": _CALLERS,
     "GNU_entry_value": _CALLERS,
-    "implicit_pointer": "points to a variable that has no address",
-    "GNU_implicit_pointer": "points to a variable that has no address",
-    "piece": "is kept in pieces",
-    "bit_piece": "is kept in pieces",
+    "bit_piece": "is kept in pieces of bytes",
 }
 """In plain words, what a probe can't fetch."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from blkproof.harness.probes import inlined
 from blkproof.harness.probes.compiler import KERNEL, Probe
 from blkproof.traces.events import MAP_OP_WORDS, SEG_BUF_WORDS, SEGMENTS_IN, UNMAP_OP_WORDS, UNMAPS_IN
 
@@ -65,6 +66,7 @@ _BACKEND: Final = (
             **_BACK_INDICES,
             **_TREE,
         },
+        callers={"ring": "__do_block_io_op::ring"},
     ),
     Probe(
         "be_discard",
@@ -130,6 +132,7 @@ _BACKEND: Final = (
         "get_persistent_gnt",
         {"pgnt": "$retval", "gref": "$retval->gnt", "handle": "$retval->handle"},
         returns=True,
+        otherwise=inlined.BE_GET_RET,
     ),
     Probe(
         "be_add",
@@ -137,7 +140,14 @@ _BACKEND: Final = (
         "add_persistent_gnt",
         {"ring": "ring", "gref": "persistent_gnt->gnt", "handle": "persistent_gnt->handle", **_TREE},
     ),
-    Probe("be_add_ret", _BACK, "add_persistent_gnt", {"rc": "$retval"}, returns=True),
+    Probe(
+        "be_add_ret",
+        _BACK,
+        "add_persistent_gnt",
+        {"rc": "$retval"},
+        returns=True,
+        otherwise=inlined.BE_ADD_RET,
+    ),
     Probe(
         "be_put",
         _BACK,
@@ -149,6 +159,7 @@ _BACKEND: Final = (
             "active": "persistent_gnt->active",
             **_TREE,
         },
+        callers={"ring": "xen_blkbk_unmap_prepare::ring"},
     ),
     Probe("be_purge", _BACK, "purge_persistent_gnt", {"ring": "ring", **_TREE}),
     Probe("be_purge_work", _BACK, "xen_blkbk_unmap_purged_grants", {"work": "work"}),
@@ -266,8 +277,22 @@ _FRONTEND: Final = (
             "copy": f"{_SETUP}->need_copy",
         },
     ),
-    Probe("fe_grant", _FRONT, "get_grant", {"gref": "$retval->gref"}, returns=True),
-    Probe("fe_indirect_grant", _FRONT, "get_indirect_grant", {"gref": "$retval->gref"}, returns=True),
+    Probe(
+        "fe_grant",
+        _FRONT,
+        "get_grant",
+        {"gref": "$retval->gref"},
+        returns=True,
+        otherwise=inlined.FE_GRANT,
+    ),
+    Probe(
+        "fe_indirect_grant",
+        _FRONT,
+        "get_indirect_grant",
+        {"gref": "$retval->gref"},
+        returns=True,
+        otherwise=inlined.FE_INDIRECT_GRANT,
+    ),
     Probe(
         "fe_irq",
         _FRONT,
@@ -292,8 +317,15 @@ _FRONTEND: Final = (
             "status": "bret->status",
             "rsp_cons": "rinfo->ring.rsp_cons",
         },
+        callers={"rinfo": inlined.CALLERS_RINFO},
     ),
-    Probe("fe_recycle", _FRONT, "add_id_to_freelist", {"rinfo": "rinfo", "id": "id"}),
+    Probe(
+        "fe_recycle",
+        _FRONT,
+        "add_id_to_freelist",
+        {"rinfo": "rinfo", "id": "id"},
+        otherwise=inlined.FE_RECYCLE,
+    ),
     Probe(
         "fe_be_changed",
         _FRONT,

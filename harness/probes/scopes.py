@@ -5,7 +5,7 @@ Reference: DWARF 5, 3.3 (subroutines and their inlined instances), 6.2 (lines), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class Scopes:
         found = {
             address: self._site(function, copy, address, entered=not at)
             for copy in copies
-            for address in (self._places(copy, at) if at else (self._entry(copy),))
+            for address in (self._places(copy, at) if at else self._entries(copy))
         }
         if not found:
             raise ExpressionError(f"nothing is left of the lines of {function}() with {at!r}")
@@ -93,49 +93,71 @@ class Scopes:
         if entered and not copy.inlined and offset:
             raise ExpressionError(f"{function}() has no symbol of its own")
         place = f"{symbol.name}+{offset}" if offset else symbol.name
-        frame = self._frame(copy.inside, address)
         visible = {
-            name_of(die): partial(self._variable, copy, die, address, frame)
-            for die in self._visible(copy.die, address)
+            (f"{name_of(around.die)}::" if around is not copy else "") + name_of(die): partial(
+                self._variable, around, die, address
+            )
+            for around in _outward(copy)
+            for die in self._visible(around.die, address)
         }
         returns = self._type_of(copy.die) if entered and not copy.inlined else None
         return Site(function, place, visible, returns)
 
     # where
 
-    def _entry(self, copy: Copy) -> int:
+    def _entries(self, copy: Copy) -> list[int]:
+        """Return where a function is entered; where it was inlined, that may be in several places.
+
+        DWARF has one entry for each inlined copy, but a compiler may lay out the beginning of a copy several
+        times, for several ways to it.  It marks each with the line on which the function is defined.
+        """
         attributes = copy.die.attributes
-        if (entry := attributes.get("DW_AT_entry_pc")) is not None:
-            return int(entry.value) + (0 if entry.form == "DW_FORM_addr" else self._low(copy.die))
-        return self._low(copy.die) if "DW_AT_low_pc" in attributes else self._ranges(copy.die)[0][0]
+        entry = attributes.get("DW_AT_entry_pc") or attributes.get("DW_AT_low_pc")
+        if entry is None:
+            first = self._ranges(copy.die)[0][0]
+        else:
+            first = int(entry.value) + (0 if entry.form == "DW_FORM_addr" else self._low(copy.die))
+        if not copy.inlined:
+            return [first]
+        line = origin_of(copy.die).attributes["DW_AT_decl_line"].value
+        return sorted({first, *(row.address for row in self._rows(copy, {line}) if row.is_stmt)})
 
     def variable(self, die: Die) -> Term:
         """Return a global variable; one that's declared only is another's, and has its symbol there."""
         if self._operations(die, 0):
-            return locate(self._operations(die, 0), self._type_of(die), self._frame(die, 0))
+            return locate(self._operations(die, 0), self._type_of(die), self._frame(Copy(die, die), 0))
         return Term(f"&{name_of(die)}", self._type_of(die), place=True)
 
     def _places(self, copy: Copy, at: str) -> list[int]:
         """Return the instructions that begin a line with the words ``at``; none when all of it is gone.
 
-        A compiler may lay a line out several times, for several ways to it.  It marks where a statement
-        begins; a line without a mark begins with its first instruction.
+        A compiler may lay a line out several times as well.  It marks where a statement begins; a line
+        without a mark begins with its first instruction.
         """
-        origin = origin_of(copy.die)
+        attributes = origin_of(copy.die).attributes
         program = self._dwarf.line_program_for_CU(copy.die.cu)
-        file, start = (origin.attributes[f"DW_AT_decl_{each}"].value for each in ("file", "line"))
-        wanted = lines_with(self._sources, _path(program, file), start, at)
-        ranges = self._ranges(copy.die)
-        rows: dict[int, list[Any]] = {}
-        for state in filter(None, (entry.state for entry in program.get_entries())):
-            inside = not state.end_sequence and any(low <= state.address < high for low, high in ranges)
-            if inside and state.file == file and state.line in wanted:
-                rows.setdefault(state.line, []).append(state)
-        found = set()
-        for states in rows.values():
-            marked = {state.address for state in states if state.is_stmt}
-            found |= marked or {min(state.address for state in states)}
+        file = _path(program, attributes["DW_AT_decl_file"].value)
+        rows = self._rows(copy, lines_with(self._sources, file, attributes["DW_AT_decl_line"].value, at))
+        found = {row.address for row in rows if row.is_stmt}
+        marked = {row.line for row in rows if row.is_stmt}
+        for line in {row.line for row in rows} - marked:
+            found.add(min(row.address for row in rows if row.line == line))
         return sorted(found)
+
+    def _rows(self, copy: Copy, lines: Collection[int]) -> list[Any]:
+        """Return the line table's rows for some lines of the function's file, within the copy's code."""
+        file = origin_of(copy.die).attributes["DW_AT_decl_file"].value
+        ranges = self._ranges(copy.die)
+        states = (entry.state for entry in self._dwarf.line_program_for_CU(copy.die.cu).get_entries())
+        return [
+            state
+            for state in states
+            if state is not None
+            and not state.end_sequence
+            and state.file == file
+            and state.line in lines
+            and any(low <= state.address < high for low, high in ranges)
+        ]
 
     def _low(self, die: Die) -> int:
         low = die.attributes.get("DW_AT_low_pc")
@@ -173,14 +195,14 @@ class Scopes:
             ):
                 yield from self._visible(child, address)
 
-    def _variable(self, copy: Copy, die: Die, address: int, frame: Frame) -> Term:
+    def _variable(self, copy: Copy, die: Die, address: int) -> Term:
         name, kind = name_of(die), self._type_of(die)
         try:
             if (constant := die.attributes.get("DW_AT_const_value")) is not None:
                 if not isinstance(constant.value, int):
                     raise ExpressionError("is a constant that is no number")  # noqa: TRY301 - named below
                 return Term(f"\\{constant.value}", kind)
-            return locate(self._operations(die, address), kind, frame)
+            return locate(self._operations(die, address), kind, self._frame(copy, address))
         except ExpressionError as wrong:
             what = "parameter" if die.tag == "DW_TAG_formal_parameter" else "variable"
             where = (
@@ -207,11 +229,15 @@ class Scopes:
                 return self._parser.parse_expr(entry.loc_expr)
         return ()
 
-    def _frame(self, subprogram: Die, address: int) -> Frame:
+    def _frame(self, copy: Copy, address: int) -> Frame:
+        def variable(offset: int) -> Term:
+            return self._variable(copy, self._dwarf.get_DIE_from_refaddr(offset), address)
+
         return Frame(
-            partial(self._operations, subprogram, address, "DW_AT_frame_base"),
+            partial(self._operations, copy.inside, address, "DW_AT_frame_base"),
             partial(self._canonical, address),
             self._named,
+            variable,
         )
 
     def _named(self, address: int) -> tuple[str, int]:
@@ -237,6 +263,17 @@ class Scopes:
     def _calls(self) -> list[Any]:
         entries = self._dwarf.CFI_entries() if self._dwarf.has_CFI() else self._dwarf.EH_CFI_entries()
         return [entry for entry in entries if isinstance(entry, FDE)]
+
+
+def _outward(copy: Copy) -> Iterator[Copy]:
+    """Yield a copy, and what it was inlined into, up to the function of its own."""
+    die = copy.die
+    while True:
+        if die.tag == "DW_TAG_inlined_subroutine" or die is copy.inside:
+            yield copy if die is copy.die else Copy(die, copy.inside)
+        if die.offset == copy.inside.offset:
+            return
+        die = die.get_parent()
 
 
 def origin_of(die: Die) -> Die:

@@ -38,7 +38,7 @@ def lines_with(root: Path, recorded: Path, start: int, words: str) -> frozenset[
 def _text(root: Path, recorded: Path) -> str:
     parts = recorded.relative_to(recorded.anchor).parts
     for skipped in range(len(parts)):
-        path = root.joinpath(*parts[skipped:])
-        if path.is_file():
-            return path.read_text(errors="replace")
+        found = list(root.rglob(str(Path(*parts[skipped:]))))
+        if len(found) == 1:
+            return found[0].read_text(errors="replace")
     raise ExpressionError(f"the source {recorded} is not below {root}, so its lines can't be found")

@@ -5,7 +5,8 @@ Reference: Linux Documentation/trace/kprobetrace.rst (fetch arguments).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from blkproof.harness.probes.ctype import Aggregate, Array, CType, Pointer
 
@@ -15,12 +16,22 @@ class ExpressionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a variable that is kept in pieces: its first byte, how many, and where they are."""
+
+    start: int
+    size: int
+    term: Term | None
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """A value, or a place in memory that holds one.
 
     ``fetch`` is what the kernel fetches first, ``&symbol``, or a number behind a backslash.  A place is the
     memory ``offset`` bytes behind the address fetched; a value that isn't a place is what was fetched plus
-    ``offset``.  ``bits`` is (shift, width) of a bitfield.
+    ``offset``.  ``bits`` is (shift, width) of a bitfield.  Of a variable in ``pieces``, ``offset`` counts
+    from its own start.  ``pointee`` stands for a pointer that is nowhere, to a variable that is known.
     """
 
     fetch: str
@@ -28,9 +39,15 @@ class Term:
     place: bool = False
     offset: int = 0
     bits: tuple[int, int] | None = None
+    pieces: tuple[Piece, ...] = ()
+    pointee: Callable[[], Term] | None = field(default=None, compare=False)
 
     def render(self) -> str:
         """Return the fetch argument, without its type."""
+        if self.pointee:
+            raise ExpressionError("is a pointer that was optimised away, though not what it points to")
+        if self.pieces:
+            raise ExpressionError("is kept in pieces")
         if self.place and self.fetch.startswith("&"):
             return f"@{self.fetch[1:]}" + (f"{self.offset:+d}" if self.offset else "")
         if self.place:
@@ -41,12 +58,20 @@ class Term:
             raise ExpressionError("is an address inside a struct, which can't be fetched as a value")
         return self.fetch
 
+    def split(self) -> tuple[Term, int]:
+        """Return an address inside a struct as what can be fetched, and what is to be added to that."""
+        if self.place or not self.offset or self.pointee or self.fetch.startswith("&"):
+            return self, 0
+        return replace(self, offset=0), self.offset
+
     def target(self, offset: int = 0) -> Term:
         """Return the place that a pointer points to or at which an array starts."""
         if isinstance(self.type, Array) and self.place:
-            return replace(self, type=self.type.element(), offset=self.offset + offset)
+            return replace(self, type=self.type.element(), offset=self.offset + offset)._settled()
         if not isinstance(self.type, Pointer):
             raise ExpressionError(f"{self.type.name} is no pointer")
+        if self.pointee:
+            return replace(self.pointee(), type=self.type.target())._behind(self.offset + offset)
         if self.fetch.startswith("\\"):
             raise ExpressionError("is a constant here and points to nothing")
         if self.place:
@@ -67,7 +92,7 @@ class Term:
             return replace(self, type=member.type())
         at = self.offset + member.bit_offset // 8
         bits = None if member.bit_size is None else (member.bit_offset % 8, member.bit_size)
-        return replace(self, type=member.type(), offset=at, bits=bits)
+        return replace(self, type=member.type(), offset=at, bits=bits)._settled()
 
     def element(self, index: int) -> Term:
         """Return one element of an array or of what a pointer points to."""
@@ -79,7 +104,27 @@ class Term:
         if member is None or member.bit_size is not None:
             raise ExpressionError(f"{kind.name} has no member {name!r} that can be pointed to")
         target = self.target()
+        if target.pieces or not target.place:
+            raise ExpressionError("is in no memory, so no struct contains it")
         return Term(target.fetch, Pointer(lambda: kind), offset=target.offset - member.bit_offset // 8)
+
+    def _behind(self, offset: int) -> Term:
+        """Return what is so many bytes further on."""
+        if offset and not self.place:
+            raise ExpressionError("is in the middle of a register")
+        return replace(self, offset=self.offset + offset)._settled()
+
+    def _settled(self) -> Term:
+        """Return where a number is that is part of a variable in pieces; a struct may still lead to one."""
+        if not self.pieces or isinstance(self.type, Aggregate | Array):
+            return self
+        for piece in self.pieces:
+            within = self.offset - piece.start
+            if within >= 0 and within + self.type.size <= piece.size:
+                if piece.term is None:
+                    raise ExpressionError("was optimised away")
+                return replace(piece.term, type=self.type, bits=self.bits)._behind(within)
+        raise ExpressionError("is kept in pieces")
 
     def cast(self, to: CType) -> Term:
         """Return the same value as another type of at most the same size."""
@@ -87,7 +132,7 @@ class Term:
             raise ExpressionError("a bitfield can't be cast")
         if isinstance(self.type, Array) and isinstance(to, Pointer):
             return replace(self, type=to, place=False)
-        if to.size > self.type.size:
+        if to.size > self.type.size and not self.fetch.startswith("\\"):
             raise ExpressionError(f"{self.type.name} can't be cast to the wider {to.name}")
         return replace(self, type=to)
 

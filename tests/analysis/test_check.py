@@ -5,12 +5,16 @@ from dataclasses import replace
 
 import pytest
 from blkproof.analysis import check, history, wire
+from blkproof.analysis.facts import Facts
 from blkproof.analysis.play import Play
 from blkproof.analysis.registry import RULES
 from blkproof.analysis.verdict import Outcome
+from blkproof.traces.capture import Capture
 from blkproof.traces.events import EVENTS
 from blkproof.traces.fio import FioResult
 from blkproof.traces.stream import FOREVER, LossWindow
+
+from tests.writers.capture_writer import write_capture
 
 
 def played(close=True):
@@ -42,6 +46,28 @@ def test_lost_records_are_no_pass_even_when_all_that_is_left_obeys():
     verdict = judged(play)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "dom0 lost 7 records (dom0/trace/cpu0.raw @0x1000)" in verdict.rules["R21"].reasons
+
+
+def test_an_event_that_could_not_be_probed_is_named_with_the_reason():
+    play = played()
+    table = play.table()
+    probes = {**table.probes, "dom0": table.probes["dom0"] - {"be_put"}}
+    why = "put_persistent_gnt() was inlined and its parameter persistent_gnt was optimised away"
+    run = history.replay(replace(table, probes=probes), replace(play.facts(), unseen={"be_put": why}))
+    verdict = check.judge(run)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    blind = [id_ for id_, rule in RULES.items() if "be_put" in rule.needs]
+    assert blind
+    for id_ in blind:
+        assert verdict.rules[id_].reasons == (f"{id_} needs be_put, but dom0 had no probe for it ({why})",)
+        assert verdict.rules[id_].decided == 0
+    assert any(result.decided for result in verdict.rules.values())
+
+
+@pytest.mark.parametrize("missing", [None, [], "be_put", 3])
+def test_a_manifest_with_nonsense_in_place_of_reasons_is_no_crash(missing, tmp_path):
+    write_capture(tmp_path / "capture", run={"missing": missing})
+    assert Facts.of(Capture.open(tmp_path / "capture")).unseen == {}
 
 
 def test_losses_outside_the_recording_don_t_count():

@@ -53,7 +53,7 @@ def test_trace_buffers_leave_most_memory_to_others(who, memory_mb):
 
 def test_a_refusal_names_probe_argument_and_reason():
     said = f"cat: write error\n{ERROR_LOG}"
-    assert refusal(said) == "probe be_map: the kernel refused 'ring=%dj:u64': Unknown register name"
+    assert refusal(said, [BACK]) == "probe be_map: the kernel refused 'ring=%dj:u64': Unknown register name"
 
 
 def test_a_refused_function_is_named():
@@ -63,11 +63,27 @@ def test_a_refused_function_is_named():
         "                             ^\n"
     )
     assert (
-        refusal(log)
+        refusal(log, [BACK])
         == "probe gt_map: the kernel refused 'no_such_function': Invalid probed address or symbol"
     )
 
 
 @pytest.mark.parametrize("said", ["", "sh: out of memory", "[1.0] trace_kprobe: error: cut off"])
 def test_other_words_are_no_refusal(said):
-    assert refusal(said) is None
+    assert refusal(said, [BACK]) is None
+
+
+def test_a_refusal_names_the_row_and_its_expression():
+    line = "p:blkproof/be_map xen_blkback:xen_blkbk_map ring=%dj:u64 n=%dx:s32"
+    row = Definition(
+        "be_map", "xen_blkback", line, row="xen_blkbk_map()", fields={"ring": "ring", "n": "num"}
+    )
+    words = "the kernel refused 'ring=%dj:u64' (ring = ring in xen_blkbk_map()): Unknown register name"
+    assert refusal(ERROR_LOG, [row]) == f"probe be_map: {words}"
+    of_the_place = ERROR_LOG.replace(" " * 60 + "^", " " * 31 + "^")
+    assert "'xen_blkback:xen_blkbk_map' (xen_blkbk_map())" in refusal(of_the_place, [row])
+
+
+def test_an_array_in_parts_is_named_by_its_field():
+    row = Definition("e", "m", "p", row="f(), lines with 'x'", fields={"seg": "req->seg[:99]"})
+    assert row.written("seg1=+8(%di):u64[35]") == "seg = req->seg[:99] in f(), lines with 'x'"

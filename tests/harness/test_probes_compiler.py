@@ -99,12 +99,22 @@ def test_every_event_of_a_kernel_has_one_row():
     assert sorted(rows) == sorted(EVENTS.keys() - RECORDED_OTHERWISE)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.event)
+def every(rows):
+    """Yield rows, and those that stand in for them."""
+    for row in rows:
+        yield row
+        yield from every(row.otherwise)
+
+
+EVERY = [*every(ROWS)]
+
+
+@pytest.mark.parametrize("row", EVERY, ids=lambda row: row.event)
 def test_a_row_fetches_the_fields_of_its_event_in_their_order(row):
     assert list(row.fields) == [field.name for field in EVENTS[row.event].fields]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.event)
+@pytest.mark.parametrize("row", EVERY, ids=lambda row: row.event)
 def test_rows_name_no_register_and_no_offset(row):
     for expression in row.fields.values():
         assert not re.search(r"[%+@]|0x|\[\d+]", expression)
@@ -200,10 +210,40 @@ def test_a_function_that_was_inlined_has_no_return_but_another_row_may_do():
     with pytest.raises(ProbeError, match=r"\(driver:one\+16\): hidden\(\) was inlined, so it has no return"):
         lines([row])
     after = Probe("be_map_ret", "driver", "touch", {"rc": "n"}, at="words")
-    assert lines([replace(row, otherwise=after)]) == ["p:blkproof/be_map_ret driver:touch+40 rc=%bx:s32"]
+    assert lines([replace(row, otherwise=(after,))]) == ["p:blkproof/be_map_ret driver:touch+40 rc=%bx:s32"]
     lost = Probe("be_map_ret", "driver", "lost", {"rc": "n"})
     with pytest.raises(ProbeError, match=r"it has no return; otherwise probe be_map_ret: .* function lost"):
-        lines([replace(row, otherwise=lost)])
+        lines([replace(row, otherwise=(after, lost))])
+
+
+def test_what_has_to_be_added_is_recorded_in_all_places(monkeypatch):
+    def sites(_source, _function, _at):
+        return [
+            Site("hidden", "one", {"t": lambda: Term("%ax", pointer(THING), offset=-32)}),
+            Site("hidden", "two", {"t": lambda: Term("%bx", pointer(THING))}),
+        ]
+
+    monkeypatch.setattr(Source, "sites", sites)
+    row = Probe("be_get_ret", "driver", "hidden", {"pgnt": "t", "gref": "t->wide"})
+    assert lines([row]) == [
+        "p:blkproof/be_get_ret driver:one pgnt=%ax:u64 gref=-23(%ax):b12@5/32 pgnt_plus=\\-32:s64",
+        "p:blkproof/be_get_ret driver:two pgnt=%bx:u64 gref=+9(%bx):b12@5/32 pgnt_plus=\\0:s64",
+    ]
+
+
+def test_a_callers_variable_stands_in_for_a_parameter_that_is_gone():
+    row = Probe("be_map_ret", "driver", "hidden", {"rc": "gone"}, callers={"gone": "n"})
+    assert len(lines([row])) == 2
+    with pytest.raises(
+        ProbeError, match=r"gone was optimised away; otherwise .* rc = lost: hidden\(\) has no"
+    ):
+        lines([replace(row, callers={"gone": "lost"})])
+
+
+def test_a_definition_says_which_row_it_comes_from():
+    row = Probe("be_map_ret", "driver", "touch", {"rc": "n"}, at="words")
+    (found,) = compile_rows([row], {"driver": Source()}).definitions
+    assert found.written("rc=%bx:s32") == "rc = n in touch(), lines with 'words'"
 
 
 def test_places_of_one_event_that_give_different_types_are_refused(monkeypatch):

@@ -45,8 +45,16 @@ def test_inlined_copies_are_found_in_whichever_section(driver):
     one, two = driver.sites("pick", "")
     assert (one.place, two.place) == ("first+49", "second")
     assert one.returns is two.returns is None
-    assert where(one) == {"ring": "%bx", "gref": "%si", "unused": "\\5", "picked": None}
-    assert where(two) == {"ring": "%di", "gref": "\\7", "unused": "\\0", "picked": None}
+    caller = {"first::ring": "%bx", "first::gref": "%si", "first::one": None}
+    caller |= {"first::local": "+16(%sp)", "first::count": "+12(%sp)"}
+    assert where(one) == {"ring": "%bx", "gref": "%si", "unused": "\\5", "picked": None, **caller}
+    assert where(two) == {
+        "ring": "%di",
+        "gref": "\\7",
+        "unused": "\\0",
+        "picked": None,
+        "second::ring": "%di",
+    }
 
 
 def test_lines_are_found_by_the_words_of_their_source(driver):

@@ -73,6 +73,25 @@ def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, len
     assert stream.tsc.tolist() == [5, 5, 6, 7]
 
 
+def test_what_a_probe_could_not_add_is_added(scratch):
+    args = [("pgnt", "u64"), ("gref", "u32"), ("handle", "u32"), ("pgnt_plus", "s64")]
+    trace = DomainTrace([Probe("be_get_ret", 1500, args)])
+    trace.record(5, "be_get_ret", {"pgnt": 2**63, "gref": 8, "handle": 2, "pgnt_plus": -32})
+    trace.record(6, "be_get_ret", {"pgnt": 0, "gref": 0, "handle": 0, "pgnt_plus": 0})
+    trace.record(7, "be_get_ret", {"pgnt": 16, "gref": 0, "handle": 0, "pgnt_plus": 8})
+    domain = decode(scratch, trace)
+    assert domain.missing == {}
+    assert domain.streams[0].payload["be_get_ret"]["pgnt"].tolist() == [2**63 - 32, 0, 24]
+    assert domain.streams[0].payload["be_get_ret"]["gref"].tolist() == [8, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["u32", "u64[1]", "string"])
+def test_nothing_else_is_added(scratch, kind):
+    trace = DomainTrace([Probe("fe_irq", 1500, [("rinfo", "u64"), ("rinfo_plus", kind)])])
+    trace.record(5, "fe_irq", {"rinfo": 5, "rinfo_plus": {"u32": 1, "u64[1]": [1], "string": "1"}[kind]})
+    assert decode(scratch, trace).streams[0].payload["fe_irq"]["rinfo"].tolist() == [5]
+
+
 def test_offsets_say_where_the_record_starts(scratch):
     trace = small_domain(1000)
     (stream,) = decode(scratch, trace).streams
