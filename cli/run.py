@@ -139,7 +139,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     with progress("run") as say:
         bench = _bench(image_name, accel, own, say)
         out.mkdir(parents=True, exist_ok=True)
-        runs = [_one(job, bench, out, say) for job in jobs]
+        runs = [_one(job, bench, out, _counted(say, number, len(jobs))) for number, job in enumerate(jobs, 1)]
         _report(runs, out, say)
     code = show(runs, as_json=as_json)
     return exits.of(_deciding(jobs, runs)) if compare else code
@@ -170,6 +170,11 @@ def _bench(image_name: str, accel: Want, own: Sequence[Variant], say: Say) -> Be
     accelerator = probe(image, accel)
     say(f"accelerator {accelerator.name}: {accelerator.why}")
     return Bench(image, accelerator, drivers)
+
+
+def _counted(say: Say, number: int, total: int) -> Say:
+    """Say which run of how many it is, where there are several."""
+    return (lambda text: say(f"{number}/{total} {text}")) if total > 1 else say
 
 
 def _one(job: Job, bench: Bench, out: Path, say: Say) -> Run:

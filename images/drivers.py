@@ -179,6 +179,7 @@ class _Build:
 
     def __init__(self, recipe: Recipe, tree: Path, work: Path, variants: Sequence[Variant]) -> None:
         self.sources = work / "linux"
+        self._recipe = recipe
         self._tools = Toolchain(tree, recipe.driver.compiler, work)
         self._flags = recipe.driver.flags
         self._tree = tree
@@ -197,7 +198,13 @@ class _Build:
         done = self._tools.run(command, self.sources, change.text)
         if done.returncode != 0:
             words = (done.stdout + done.stderr).decode(errors="replace").strip()
-            raise DriverError(f"{patch}: does not apply to {change.path} of the driver's source:\n{words}")
+            raise DriverError(f"{patch}: does not apply to {change.path} of {self._origin(change)}:\n{words}")
+
+    def _origin(self, change: Change) -> str:
+        """Name the source that a change is for."""
+        own = [v.source for v in self._variants if v.source and change.path.startswith(_OWN[v.driver])]
+        stem = Path(self._recipe.boot.source).name.removesuffix(".tar.xz")
+        return str(own[0]) if own else f"{stem} of {self._recipe.name}"
 
     def compile(self) -> str:
         """Compile all drivers and return the warnings about them."""
@@ -241,7 +248,7 @@ class _Build:
         found = _COMPLAINT.search(words)
         culprit = self._culprit(found[1], int(found[2])) if found else None
         brought = f", {culprit}" if culprit else ""
-        return f"{what}{brought}: does not compile:\n{words}"
+        return f"{what}{brought}: does not compile for the kernel of {self._recipe.name}:\n{words}"
 
     def _culprit(self, path: str, line: int) -> Patch | None:
         """Return the last patch that adds such a line to a file; None if none does."""

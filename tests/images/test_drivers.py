@@ -136,8 +136,8 @@ def test_a_patch_that_does_not_compile_is_named_in_the_compilers_words(debian12,
     bad = patch("nonsense here;\n")
     with pytest.raises(
         DriverError,
-        match=rf"(?s)xen-blkback with 2 patches, .*fault\.patch: does not compile:\n"
-        rf"{BLKBACK}:\d+:\d+: error: unknown type name",
+        match=r"(?s)xen-blkback with 2 patches, .*fault\.patch: does not compile for the kernel of debian12:"
+        rf"\n{BLKBACK}:\d+:\d+: error: unknown type name",
     ):
         build(debian12, own_builds, variant(good, bad))
 
@@ -153,8 +153,14 @@ def test_a_warning_is_passed_on_each_time(debian12, own_builds, patch):
 def test_a_patch_that_does_not_apply_is_told_in_patchs_words(debian12, own_builds, tmp_path):
     path = tmp_path / "other.patch"
     path.write_text(f"--- a/{BLKBACK}\n+++ b/{BLKBACK}\n@@ -1 +1 @@\n-no such line\n+another\n")
-    with pytest.raises(DriverError, match=rf"(?s)other\.patch: does not apply to {BLKBACK} .*Hunk #1 FAILED"):
+    with pytest.raises(
+        DriverError,
+        match=rf"(?s)other\.patch: does not apply to {BLKBACK} of linux-source-6.1 of debian12:.*FAILED",
+    ):
         build(debian12, own_builds, variant(path))
+    tree = own_builds / "driver-source"
+    with pytest.raises(DriverError, match=rf"does not apply to {BLKBACK} of {tree}"):
+        build(debian12, own_builds, variant(path, source=tree))
 
 
 def test_a_tree_of_ones_own_takes_the_place_of_the_images_source(debian12, own_builds, tmp_path):
