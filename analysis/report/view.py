@@ -122,11 +122,22 @@ def quality(runs: Sequence[Run]) -> Row:
                 "lost_words": _losses(run),
                 "armed": "—" if run.quality.armed is None else f"{run.quality.armed}",
                 "missing": ", ".join(run.quality.missing) or ("—" if run.quality.armed is None else "none"),
+                "cost": _cost(run),
                 "observed": [_counts(seen[what]) if what in seen else None for what in observed],
             }
         )
     heads = [what[:1].upper() + what[1:] for what in observed]
     return {"names": names, "observed": heads, "rows": rows, "sentence": _quality_sentence(runs)}
+
+
+def _cost(run: Run) -> str:
+    """Say what tracing cost, or why that is not known."""
+    cost = run.table("tracing_cost")
+    numbers = [cost.get(key) for key in ("percent", "off", "on")]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return str(cost.get("why", "not measured"))
+    percent, off, on = numbers
+    return f"{percent:+.1f} %: {on:,} {cost.get('unit', '')} in place of {off:,}"
 
 
 def _losses(run: Run) -> str:

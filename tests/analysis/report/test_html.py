@@ -61,6 +61,7 @@ def test_a_clean_run_is_told_from_verdict_to_command(make_run: Callable[..., Run
         "16.50 16.50 16.50",
         "4,312 not comparable: TCG",
         "cap 1056, far above",
+        "+23.4 %: 1,234 instructions per request in place of 1,000",
         "ring size 32",
         "No rule was broken in any run.",
         "10 handles were mapped before the trace was armed",
