@@ -16,7 +16,7 @@ interrupt carries the pid of the thread that it interrupted.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -36,7 +36,7 @@ from blkproof.analysis.entities import (
     Unmapping,
 )
 from blkproof.analysis.tree import Tree
-from blkproof.traces.events import Event
+from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN, Event
 
 _IMPLIED_OPERATION: Final = {"be_discard": wire.DISCARD}
 
@@ -55,16 +55,16 @@ class BackReplay:
     """Feed it every backend event in order; then read ``rings``, ``mappings`` and ``unmappings``.
 
     Only grants that were mapped inside the block backend's own mapping function are followed: other drivers
-    of the same domain map grants too.  ``mapped_of`` and ``unmapped_of`` are the ticks of those of all
-    drivers, by the domid that granted them.
+    of the same domain map grants too.  ``mapped_of`` and ``unmapped_of`` count those of all drivers, by the
+    domid that granted them.
     """
 
     def __init__(self) -> None:
         self.rings: list[BackRing] = []
         self.mappings: list[Mapping] = []
         self.unmappings: list[Unmapping] = []
-        self.mapped_of: defaultdict[int, list[int]] = defaultdict(list)
-        self.unmapped_of: defaultdict[int, list[int]] = defaultdict(list)
+        self.mapped_of: Counter[int] = Counter()
+        self.unmapped_of: Counter[int] = Counter()
         self._current: dict[int, BackRing] = {}
         self._threads: dict[tuple[str, int], _Thread] = {}
         # A handle is free for a new mapping before the event of its unmap is recorded; the address differs.
@@ -75,9 +75,8 @@ class BackReplay:
             "be_request": self._taken,
             "be_discard": self._taken,
             "be_other": self._taken,
-            "be_indirect": self._indirect,
-            "be_indirect_more": self._indirect,
-            "be_indirect_rest": self._indirect,
+            **dict.fromkeys(SEGMENTS_IN, self._indirect),
+            "be_thread_stop": self._thread_stop,
             "be_map": self._map,
             "be_map_ret": self._map_ret,
             "be_get": self._get,
@@ -90,10 +89,7 @@ class BackReplay:
             "be_io_end": self._io_end,
             "be_response": self._response,
             "gt_map": self._gt_map,
-            "gt_unmap": self._gt_unmap,
-            "gt_unmap_more": self._gt_unmap,
-            "gt_unmap_many": self._gt_unmap,
-            "gt_unmap_rest": self._gt_unmap,
+            **dict.fromkeys(UNMAPS_IN, self._gt_unmap),
         }
 
     # Section: requests
@@ -124,6 +120,11 @@ class BackReplay:
         half.parts |= wire.indirect_segments(event)
         if half.nr == event.nr == len(half.parts):
             half.segments = tuple(half.parts[number] for number in sorted(half.parts))
+
+    def _thread_stop(self, event: Event) -> None:
+        ring = self._current.get(event.ring)
+        if ring is not None:
+            ring.stopped = event
 
     def _uses(self, half: BackHalf, grefs: list[int]) -> None:
         using = half.ring.using
@@ -191,7 +192,7 @@ class BackReplay:
         ops = wire.map_ops(event)
         for op in ops:
             if op.status == wire.OKAY:
-                self.mapped_of[op.dom].append(event.tsc)
+                self.mapped_of[op.dom] += 1
                 self._domain[op.handle] = op.dom
         if call is None:
             return
@@ -216,7 +217,7 @@ class BackReplay:
         for op in wire.unmap_ops(event):
             domid = self._domain.get(op.handle)
             if domid is not None and op.status == wire.OKAY:
-                self.unmapped_of[domid].append(event.tsc)
+                self.unmapped_of[domid] += 1
             before = self._last.get(op.handle)
             if before is None:
                 continue
@@ -252,7 +253,6 @@ class BackReplay:
         ring = self._current.get(event.ring)
         if ring is None:
             return
-        self._size(ring, event)
         thread.lookup = Lookup(event, ring.tree.seen(event.gref))
         if thread.call is not None:
             thread.call.lookups.append(thread.lookup)

@@ -222,6 +222,7 @@ class BackRing:
 
     ``open`` are its unanswered requests by id, ``using`` the same by the grants that they use.  ``stray``
     are responses to no open request, with the last request of that id that was already answered.
+    ``stopped`` is the end of its thread.
     """
 
     address: int
@@ -237,6 +238,7 @@ class BackRing:
     puts: list[tuple[Event, Seen | None]] = field(default_factory=list)
     teardowns: list[Teardown] = field(default_factory=list)
     sizes: list[tuple[Event, int]] = field(default_factory=list)
+    stopped: Event | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -247,38 +249,39 @@ class Grant:
     """
 
     event: Event
-    half: FrontHalf | None
     closing: Event | None = None
     ended: Event | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Fill:
-    """One segment that the frontend filled: the event, the grant reference taken, and whether new."""
-
-    event: Event
-    gref: int | None = None
-    grants: list[Grant] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
 class Ending:
-    """The frontend tries to end a grant of a completed request."""
+    """The frontend tries to end a grant of a completed request.
+
+    ``freed`` is the return of its reference, without which it failed, once all is ``over``.
+    """
 
     event: Event
-    result: Event | None = None
+    freed: Event | None = None
+    over: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class FrontHalf:
-    """A request as the frontend saw it: queued with an id, filled, pushed, completed."""
+    """A request as the frontend saw it: queued, put on the ring with an id, completed.
+
+    ``push`` is None for a discard, which is on the ring as soon as it is queued.  ``grants`` were given for
+    it and not kept from earlier requests.  ``segments`` is None when they were not all seen, ``parts`` are
+    those of an indirect request that were.
+    """
 
     ring: FrontRing
     index: int
     queue: Event
-    chosen: Event | None = None
-    fills: list[Fill] = field(default_factory=list)
-    pages: list[Event] = field(default_factory=list)
+    id: int | None = None
+    push: Event | None = None
+    grants: list[Grant] = field(default_factory=list)
+    parts: dict[int, wire.Segment] = field(default_factory=dict)
+    segments: tuple[wire.Segment, ...] | None = None
     completion: Event | None = None
     endings: list[Ending] = field(default_factory=list)
     recycled: Event | None = None
@@ -287,6 +290,12 @@ class FrontHalf:
     def sectors(self) -> int:
         """Length that the block layer asked for, in 512-byte sectors."""
         return int(self.queue.bytes) // wire.SECTOR_BYTES
+
+    def take_in(self, segments: dict[int, wire.Segment]) -> None:
+        """Take in segments of an indirect request by their numbers."""
+        self.parts.update(segments)
+        if self.push is not None and len(self.parts) == self.push.indirect_nr:
+            self.segments = tuple(self.parts[number] for number in sorted(self.parts))
 
 
 @dataclass(slots=True, eq=False)

@@ -2,8 +2,9 @@
 
 | event                        | Linux xen-blkfront                     | what the model does                |
 | ---------------------------- | -------------------------------------- | ---------------------------------- |
-| fe_queue, fe_discard, fe_id  | blkif_queue_*_req, get_id_from_freelist| a request gets an index and an id  |
-| fe_seg, gt_grant, fe_grant   | blkif_setup_rw_req_grant, get_grant    | a segment is filled                |
+| fe_queue, fe_discard         | blkif_queue_*_req                      | a request gets an index            |
+| gt_grant                     | get_grant, get_indirect_grant          | a page of it is granted            |
+| fe_push, ..._more, ..._rest  | blkif_queue_rw_req, at its end         | it is on the ring                  |
 | fe_response, gt_try_end      | blkif_completion                       | the request is completed           |
 | fe_recycle                   | add_id_to_freelist                     | its id is free again               |
 | gt_end, gt_put_free          | put_free_entry_locked                  | a grant ends                       |
@@ -17,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from blkproof.analysis.entities import Ending, Fill, FrontHalf, FrontRing, Grant
+from blkproof.analysis import wire
+from blkproof.analysis.entities import Ending, FrontHalf, FrontRing, Grant
 from blkproof.traces.events import Event
 
 
@@ -26,15 +28,25 @@ class _Cpu:
 
     def __init__(self) -> None:
         self.queueing: FrontHalf | None = None
-        self.filling: Fill | None = None
         self.completing: FrontHalf | None = None
         self.ending: Ending | None = None
+
+    def settle(self) -> None:
+        """Take in that whatever the last try to end a grant led to has been seen by now."""
+        if self.ending is not None:
+            self.ending.over = True
+        self.ending = None
+
+    def leave(self) -> None:
+        """Take in that the completion of a request is over."""
+        self.settle()
+        self.completing = None
 
 
 class FrontReplay:
     """Feed it every frontend event in order; then read ``rings``, ``grants`` and ``ring_pages``.
 
-    ``grants`` are those given for segments and indirect pages, ``ring_pages`` those of the rings.
+    ``grants`` are those given for the pages of requests, ``ring_pages`` those of the rings.
     """
 
     def __init__(self) -> None:
@@ -47,16 +59,14 @@ class FrontReplay:
         self.handlers: Final[dict[str, Callable[[Event], None]]] = {
             "fe_queue": self._queue,
             "fe_discard": self._queue,
-            "fe_id": self._id,
-            "fe_seg": self._seg,
-            "fe_grant": self._grant,
-            "fe_indirect_grant": self._page,
+            "fe_push": self._push,
+            "fe_push_more": self._more,
+            "fe_push_rest": self._more,
             "fe_irq": self._look,
             "fe_response": self._response,
             "fe_recycle": self._recycle,
             "gt_grant": self._gt_grant,
             "gt_try_end": self._try_end,
-            "gt_try_end_ret": self._try_end_ret,
             "gt_end": self._end,
             "gt_put_free": self._put_free,
             "xs_write": self._xs_write,
@@ -67,77 +77,70 @@ class FrontReplay:
     def _queue(self, event: Event) -> None:
         ring = self._ring(event)
         cpu = self._cpu(event)
-        cpu.queueing = FrontHalf(ring, event.req_prod_pvt, event)
-        cpu.filling = None
-
-    def _id(self, event: Event) -> None:
-        half = self._cpu(event).queueing
-        if half is None or half.chosen is not None:
-            return
-        # Only now it is sure that the request goes on the ring: without grants it is put off.
-        half.chosen = event
-        half.ring.halves.append(half)
-        half.ring.open[event.id] = half
-
-    def _seg(self, event: Event) -> None:
-        cpu = self._cpu(event)
-        half = cpu.queueing
-        if half is None or half.chosen is None or half.chosen.id != event.id:
-            cpu.queueing = cpu.filling = None
-            return
-        cpu.filling = Fill(event)
-        half.fills.append(cpu.filling)
+        cpu.leave()
+        cpu.queueing = half = FrontHalf(ring, event.req_prod_pvt, event)
+        if event.event == "fe_discard":
+            self._on_ring(half, event.id)
 
     def _gt_grant(self, event: Event) -> None:
-        cpu = self._cpu(event)
-        half = cpu.queueing if cpu.filling is not None else None
-        grant = Grant(event, half)
+        half = self._cpu(event).queueing
+        grant = Grant(event)
         self._granted[event.source, event.ref] = grant
-        if cpu.filling is not None:
-            cpu.filling.grants.append(grant)
+        if half is not None and half.push is None:
+            half.grants.append(grant)
             self.grants.append(grant)
 
-    def _page(self, event: Event) -> None:
+    def _push(self, event: Event) -> None:
+        # Only now it is sure that the request goes on the ring: without grants it is put off.
         cpu = self._cpu(event)
-        if cpu.filling is not None and cpu.queueing is not None:
-            cpu.queueing.pages.append(event)
+        half = cpu.queueing
+        if half is None or (half.ring.address, half.index + 1) != (event.rinfo, event.req_prod_pvt):
+            cpu.queueing = None
+            return
+        half.push = event
+        self._on_ring(half, event.id)
+        if event.op != wire.INDIRECT:
+            half.segments = wire.direct_segments(event)
+        else:
+            half.take_in(wire.pushed_segments(event, event.indirect_nr))
 
-    def _grant(self, event: Event) -> None:
-        cpu = self._cpu(event)
-        if cpu.filling is not None:
-            cpu.filling.gref = event.gref
-        cpu.filling = None
+    def _more(self, event: Event) -> None:
+        half = self._cpu(event).queueing
+        if half is not None:
+            half.take_in(wire.pushed_segments(event, event.nr))
+
+    def _on_ring(self, half: FrontHalf, number: int) -> None:
+        half.id = number
+        half.ring.halves.append(half)
+        half.ring.open[number] = half
 
     # Section: completing
 
     def _look(self, event: Event) -> None:
         ring = self._current.get((event.source, event.rinfo))
+        self._cpu(event).leave()
         if ring is not None:
             ring.looks.append(event)
 
     def _response(self, event: Event) -> None:
         cpu = self._cpu(event)
         ring = self._current.get((event.source, event.rinfo))
-        cpu.ending = None
+        cpu.leave()
         cpu.completing = ring.open.pop(event.id, None) if ring else None
         if cpu.completing is not None:
             cpu.completing.completion = event
 
     def _try_end(self, event: Event) -> None:
         cpu = self._cpu(event)
+        cpu.settle()
         cpu.ending = Ending(event)
         if cpu.completing is not None:
             cpu.completing.endings.append(cpu.ending)
 
-    def _try_end_ret(self, event: Event) -> None:
-        cpu = self._cpu(event)
-        if cpu.ending is not None:
-            cpu.ending.result = event
-        cpu.ending = None
-
     def _recycle(self, event: Event) -> None:
         cpu = self._cpu(event)
-        half, cpu.completing = cpu.completing, None
+        half = cpu.completing
+        cpu.leave()
         ring = self._current.get((event.source, event.rinfo))
         if half is None and ring is not None:
             half = ring.open.pop(event.id, None)
@@ -152,6 +155,9 @@ class FrontReplay:
             grant.closing = event
 
     def _put_free(self, event: Event) -> None:
+        ending = self._cpu(event).ending
+        if ending is not None and ending.event.ref == event.ref:
+            ending.freed = event
         grant = self._granted.pop((event.source, event.ref), None)
         if grant is not None:
             grant.ended = event

@@ -18,7 +18,7 @@ def taken(half: BackHalf, label: str | None = None) -> Bound:
 
 def queued(half: FrontHalf) -> Bound:
     """Name a request as the block layer handed it to the frontend."""
-    number = "?" if half.chosen is None else half.chosen.id
+    number = "?" if half.id is None else half.id
     what = (
         f"{half.sectors} sectors from {half.queue.sector}, queued with id {number} at ring entry {half.index}"
     )

@@ -8,11 +8,11 @@ changes is said by name: ``play.io(WRITE, be_request={"id": 9})`` changes a fiel
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from blkproof.analysis import wire
 from blkproof.analysis.facts import Facts
+from blkproof.analysis.scenery import Indices, Io
 from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
 from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
@@ -24,35 +24,12 @@ _BACK: Final = f"backend/vbd/1/{VDEV}"
 _FRONT: Final = f"device/vbd/{VDEV}"
 _THREAD, _INTERRUPT, _WORKER = 700, 0, 30
 _FIRST_GREF, _FIRST_HANDLE, _RING_GREF = 100, 40, 8
+_FRONT_IRQ, _BACK_IRQ = 40, 60
 _PAGE_BYTES: Final = 4096
 _STEP_TICKS: Final = 100
 
 Changes = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, int, dict[str, Any]]
-
-
-@dataclass(slots=True)
-class Io:
-    """One request on its way: where it stands, what it moves, and what is mapped for it."""
-
-    id: int
-    index: int
-    op: int
-    sector: int
-    segments: tuple[wire.Segment, ...]
-    pages: tuple[int, ...] = ()
-    mapped: list[wire.MapOp] = field(default_factory=list)
-    held: list[int] = field(default_factory=list)
-
-    @property
-    def indirect(self) -> bool:
-        """Tell whether it needs an indirect request."""
-        return len(self.segments) > wire.DIRECT_SEGMENTS
-
-    @property
-    def sectors(self) -> int:
-        """Length in 512-byte sectors."""
-        return sum(segment.extent.sectors for segment in self.segments)
 
 
 class Play:
@@ -67,7 +44,6 @@ class Play:
         self.max_indirect = 32
         self.back_max_indirect: int | None = 256
         self.cap = 1056
-        self.nr_ents = 32
         self.capacity = 1 << 20
         self.read_only = False
         self.ended = "ok"
@@ -78,7 +54,7 @@ class Play:
         self.connected = self.closed = False
         self.tsc = 1000
         self.interrupted = _INTERRUPT
-        self.req_prod = self.req_cons = self.rsp_prod = self.rsp_cons = 0
+        self.at = Indices()
         self.tree: dict[int, wire.MapOp] = {}
         self.active: set[int] = set()
         self._ids: list[int] | None = None
@@ -93,6 +69,15 @@ class Play:
                 raise AttributeError(f"Play has no option {name!r}")
             setattr(self, name, value)
         return self
+
+    @property
+    def nr_ents(self) -> int:
+        """Entries of the ring."""
+        return self.at.nr_ents
+
+    @nr_ents.setter
+    def nr_ents(self, count: int) -> None:
+        self.at.nr_ents = count
 
     # Section: what comes out
 
@@ -141,6 +126,7 @@ class Play:
         self._store("dom0", _BACK, "feature-persistent", self.back_offer)
         self._store("dom0", _BACK, "sectors", self.capacity)
         self._store("dom0", _BACK, "info", 4 if self.read_only else 0)
+        self._emit("be_thread_start", "dom0", _THREAD, ring=RING)
         return self
 
     def io(self, op: int = wire.WRITE, nr: int = 2, skip: Collection[str] = (), **changes: Any) -> Io:
@@ -169,47 +155,38 @@ class Play:
         if self._ids is None:
             self._ids = list(range(self.nr_ents - 1, -1, -1))
         indirect = nr > wire.DIRECT_SEGMENTS
-        io = Io(self._ids.pop(), self.req_prod, op, 8 * self.req_prod, ())
+        io = Io(self._ids.pop(), self.at.req_prod, op, 8 * self.at.req_prod, ())
         queue: dict[str, Any] = {
             "bytes": nr * _PAGE_BYTES,
             "sector": io.sector,
-            "req_prod_pvt": self.req_prod,
+            "req_prod_pvt": self.at.req_prod,
             "vdev": VDEV,
         }
-        queue |= {"rinfo": RINFO, "nr_ents": self.nr_ents, "rsp_cons": self.rsp_cons}
+        queue |= {"rinfo": RINFO, "nr_ents": self.nr_ents, "rsp_cons": self.at.rsp_cons}
         effective = min(self.max_indirect, self.back_max_indirect or 0)
         queue["max_indirect"] = effective if effective > wire.DIRECT_SEGMENTS else 0
         self._emit("fe_queue", "guest1", 1, skip, changes, **queue)
-        self._emit("fe_id", "guest1", 1, skip, changes, id=io.id)
-        segments = []
-        for idx in range(nr):
-            self._emit("fe_seg", "guest1", 1, skip, changes, rinfo=RINFO, id=io.id, idx=idx, len=_PAGE_BYTES)
-            if indirect and idx % wire.SEGMENTS_PER_PAGE == 0:
-                io.pages += (self._take_gref(skip, changes),)
-                self._emit("fe_indirect_grant", "guest1", 1, skip, changes, gref=io.pages[-1])
-            gref = self._take_gref(skip, changes)
-            self._emit("fe_grant", "guest1", 1, skip, changes, gref=gref)
-            segments.append(wire.Segment(gref, 0, wire.LAST_SECTOR))
-        io.segments = tuple(segments)
-        self.req_prod += 1
+        if indirect:
+            io.pages = tuple(self._take_gref(skip, changes) for _ in range(0, nr, wire.SEGMENTS_PER_PAGE))
+        grefs = [self._take_gref(skip, changes) for _ in range(nr)]
+        io.segments = tuple(wire.Segment(gref, 0, wire.LAST_SECTOR) for gref in grefs)
+        owed = self.at.push()
+        pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": _FRONT_IRQ}
+        held = io.pushed()
+        self._emit("fe_push", "guest1", 1, skip, changes, **pushed, page=held.pop("fe_push"))
+        for event, page in held.items():
+            self._emit(event, "guest1", 1, skip, changes, id=io.id, op=wire.INDIRECT, nr=nr, page=page)
+        if owed:
+            self._emit("ev_notify", "guest1", 1, skip, changes, irq=_FRONT_IRQ)
         return io
 
     def take(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the backend take the request off the ring; ``segments`` may be changed on the way."""
-        self.req_cons += 1
+        self.at.take()
         io.segments = tuple(changes.get("segments", io.segments))
-        request: dict[str, Any] = {
-            "op": wire.INDIRECT if io.indirect else io.op,
-            "id": io.id,
-            "sector": io.sector,
-        }
-        request |= {"vbd": VDEV, "dom": 1, "pgc": len(self.tree), "in_use": len(self.active)}
-        if io.indirect:
-            request |= {"indirect_op": io.op, "indirect_nr": len(io.segments), "indirect_gref": io.pages}
-        else:
-            words = [s.gref | s.first << 32 | s.last << 40 for s in io.segments]
-            request |= {"nr": len(io.segments), "seg": words}
-        self._emit("be_request", "dom0", _THREAD, skip, changes, ring=RING, **self._indices(), **request)
+        request = {**io.request(), "vbd": VDEV, "dom": 1, **self._sizes()}
+        self._emit("be_request", "dom0", _THREAD, skip, changes, ring=RING, **self.at.back(), **request)
+        self.at.rest()
 
     def map(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the backend map what the request names, and hand it to the disk."""
@@ -219,6 +196,8 @@ class Play:
             self._give_back(io, skip, changes)
         grefs = [segment.gref for segment in io.segments]
         self._map_call(io, grefs, io.op != wire.READ, skip, changes)
+        bios: dict[str, Any] = {"ring": RING, "id": io.id, "nbio": 1, "bytes": io.sectors * wire.SECTOR_BYTES}
+        self._emit("be_submit", "dom0", _THREAD, skip, changes, sector=io.sector, **bios)
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
@@ -226,13 +205,15 @@ class Play:
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
         answer: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "status": wire.OKAY, "dom": 1}
-        self._emit("be_response", "dom0", self.interrupted, skip, changes, **self._indices(), **answer)
-        self.rsp_prod += 1
+        answer |= {"irq": _BACK_IRQ, **self.at.back()}
+        self._emit("be_response", "dom0", self.interrupted, skip, changes, **answer)
+        if self.at.respond():
+            self._emit("ev_notify", "dom0", self.interrupted, skip, changes, irq=_BACK_IRQ)
         self._give_back(io, skip, changes)
 
     def complete(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the frontend take the response, end or keep its grants and free the id."""
-        look = {"rinfo": RINFO, "rsp_cons": self.rsp_cons, "s_rsp_prod": self.rsp_prod}
+        look = {"rinfo": RINFO, "rsp_cons": self.at.rsp_cons, "s_rsp_prod": self.at.rsp_prod}
         self._emit("fe_irq", "guest1", 0, skip, changes, nr_ents=self.nr_ents, **look)
         self._emit("fe_response", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id, op=io.op)
         for gref in (*(segment.gref for segment in io.segments), *io.pages):
@@ -242,9 +223,7 @@ class Play:
                 self._end_grant(gref, skip, changes)
             else:
                 self._grefs.append(gref)
-            self._emit("gt_try_end_ret", "guest1", 0, skip, changes, ok=int(ended))
-        self._emit("fe_recycle", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id)
-        self.rsp_cons += 1
+        self.at.complete()
         assert self._ids is not None
         self._ids.append(io.id)
 
@@ -261,6 +240,7 @@ class Play:
         if self.closed or not self.connected:
             return self
         self.closed = True
+        self._emit("be_thread_stop", "dom0", _THREAD, skip, changes, ring=RING)
         self._emit("gt_unmap_ring", "dom0", _WORKER, node=_BACK)
         self._emit("xen_unmap", "xen", -1, dom=1)
         if self.tree:
@@ -323,7 +303,7 @@ class Play:
                 io.mapped.append(op)
 
     def _look_up(self, io: Io, gref: int, skip: Collection[str], changes: Changes) -> bool:
-        self._emit("be_get", "dom0", _THREAD, skip, changes, ring=RING, gref=gref, **self._sizes())
+        self._emit("be_get", "dom0", _THREAD, skip, changes, ring=RING, gref=gref)
         kept = self.tree.get(gref) if gref not in self.misses else None
         result = {"pgnt": kept.host + 1, "gref": gref, "handle": kept.handle} if kept else {"pgnt": 0}
         self._emit("be_get_ret", "dom0", _THREAD, skip, changes, **result)
@@ -335,7 +315,7 @@ class Play:
     def _give_back(self, io: Io, skip: Collection[str], changes: Changes) -> None:
         for gref in io.held:
             put = {"ring": RING, "gref": gref, "handle": self.tree[gref].handle, "active": 1}
-            self._emit("be_put", "dom0", self.interrupted, skip, changes, **put, **self._sizes())
+            self._emit("be_put", "dom0", self.interrupted, skip, changes, **put)
             self.active.discard(gref)
         io.held.clear()
         self._unmap(io.mapped, self.interrupted, skip, changes)
@@ -373,14 +353,6 @@ class Play:
     def _store(self, source: str, directory: str, node: str, value: object) -> None:
         written: dict[str, Any] = {"dir": directory, "node": node, "value": str(value)}
         self._emit("xs_write", source, _INTERRUPT, **written)
-
-    def _indices(self) -> dict[str, int]:
-        return {
-            "req_cons": self.req_cons,
-            "rsp_prod_pvt": self.rsp_prod,
-            "nr_ents": self.nr_ents,
-            "s_req_prod": self.req_prod,
-        }
 
     def _sizes(self) -> dict[str, int]:
         return {"pgc": len(self.tree), "in_use": len(self.active)}

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from blkproof.traces.events import (
     MAP_OP_WORDS,
+    PUSHED_IN,
     SEG_BUF_WORDS,
     SEGMENTS_IN,
     UNMAP_OP_WORDS,
@@ -129,18 +130,21 @@ def unseen_unmaps(event: Event) -> int:
 
 
 def direct_segments(event: Event) -> tuple[Segment, ...]:
-    """Return the segments in the ring entry of a direct ``be_request``, at most DIRECT_SEGMENTS."""
-    return tuple(
-        Segment(word & _LOW, word >> 32 & 0xFF, word >> 40 & 0xFF)
-        for word in event.seg[: min(event.nr, DIRECT_SEGMENTS)]
-    )
+    """Return the segments in the ring entry of a direct request, at most DIRECT_SEGMENTS."""
+    return tuple(_segment(word) for word in event.seg[: min(event.nr, DIRECT_SEGMENTS)])
+
+
+def pushed_segments(event: Event, nr: int) -> dict[int, Segment]:
+    """Return by their number those of ``nr`` segments that a ``fe_push`` or what follows it holds."""
+    held = PUSHED_IN[event.event]
+    return {number: _segment(event.page[number - held.start]) for number in held if number < nr}
 
 
 def indirect_segments(event: Event) -> dict[int, Extent]:
     """Return by their number those segments that a ``be_indirect`` or what follows it holds."""
     extents = {}
     held = SEGMENTS_IN[event.event]
-    for at, number in enumerate(held[: max(0, event.nr - held.start)]):
+    for at, number in enumerate(each for each in held if each < event.nr):
         offset, length = event.seg[SEG_BUF_WORDS * at], event.seg[SEG_BUF_WORDS * at + 1] & _LOW
         first = offset // SECTOR_BYTES
         extents[number] = Extent(first, first + length - 1)
@@ -150,6 +154,10 @@ def indirect_segments(event: Event) -> dict[int, Extent]:
 def indirect_pages(segments: int) -> int:
     """Return how many indirect pages so many segments need."""
     return -(-segments // SEGMENTS_PER_PAGE)
+
+
+def _segment(word: int) -> Segment:
+    return Segment(word & _LOW, word >> 32 & 0xFF, word >> 40 & 0xFF)
 
 
 def _signed16(value: int) -> int:

@@ -61,7 +61,7 @@ def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
         files[f"{who}.probes"] = "".join(f"{row.line}\n" for row in own).encode()
         filters = dict.fromkeys(f"{row.event} {row.when}\n" for row in own if row.when)
         files[f"{who}.filters"] = "".join(filters).encode()
-        wakers = dict.fromkeys(f"{row.wake}\n" for row in own if row.wake)
+        wakers = dict.fromkeys(row.wake for row in own)
         files[f"{who}.asleep"] = "".join(wakers).encode()
     return files
 

@@ -26,12 +26,15 @@ UNMAP_OP_WORDS: Final = 3
 SEG_BUF_WORDS: Final = 2
 """64-bit words in one ``struct seg_buf`` of xen-blkback; the high half of the second is padding."""
 UNMAPS_IN: Final = {
-    "gt_unmap": range(11),
-    "gt_unmap_more": range(11, 43),
-    "gt_unmap_many": range(43, 169),
-    "gt_unmap_rest": range(169, 295),
+    "gt_unmap": range(1),
+    "gt_unmap_few": range(1, 11),
+    "gt_unmap_more": range(11, 32),
+    "gt_unmap_many": range(32, 158),
+    "gt_unmap_rest": range(158, 284),
 }
 """Which operations of one unmap call an event holds; a call with more is not fully seen."""
+PUSHED_IN: Final = {"fe_push": range(32), "fe_push_more": range(32, 160), "fe_push_rest": range(160, 256)}
+"""Which segments of an indirect request an event of the frontend holds."""
 SEGMENTS_IN: Final = {
     "be_indirect": range(32),
     "be_indirect_more": range(32, 160),
@@ -109,6 +112,14 @@ def _seg(event: str) -> Field:
     )
 
 
+def _pushed(event: str) -> Field:
+    return _f(
+        "page",
+        f"u64[{len(PUSHED_IN[event])}]",
+        "segments in the indirect page: gref, first_sect << 32, last_sect << 40",
+    )
+
+
 def _unmaps(event: str) -> Field:
     words = len(UNMAPS_IN[event]) * UNMAP_OP_WORDS
     return _f("ops", f"u64[{words}]", "struct gnttab_unmap_grant_ref, 3 words each")
@@ -118,20 +129,36 @@ _RING = _f("ring", "u64", "address of struct xen_blkif_ring: names the ring on t
 _RINFO = _f("rinfo", "u64", "address of struct blkfront_ring_info: names the ring on the frontend's side")
 _ID = _f("id", "u64", "id of the request, chosen by the frontend")
 _DOM = _f("dom", "u16", "domid of the frontend")
-_BACK_INDICES = (
-    _f("req_cons", "u32", "backend's req_cons; in be_request it is already past this request"),
-    _f("rsp_prod_pvt", "u32", "backend's private response producer"),
-    _f("nr_ents", "u32", "entries of the ring"),
+_SHARED = (
     _f("s_req_prod", "u32", "req_prod on the shared page"),
     _f("s_req_event", "u32", "req_event on the shared page"),
     _f("s_rsp_prod", "u32", "rsp_prod on the shared page"),
     _f("s_rsp_event", "u32", "rsp_event on the shared page"),
 )
+_BACK_INDICES = (
+    _f("req_cons", "u32", "backend's req_cons; in be_request it is already past this request"),
+    _f("rsp_prod_pvt", "u32", "backend's private response producer"),
+    _f("nr_ents", "u32", "entries of the ring"),
+    *_SHARED,
+)
 _FRONT_INDICES = (
-    _f("req_prod_pvt", "u32", "frontend's private request producer, this request not yet counted"),
+    _f("req_prod_pvt", "u32", "frontend's private request producer; only in fe_push it is past this request"),
     _f("rsp_cons", "u32", "frontend's response consumer"),
     _f("nr_ents", "u32", "entries of the ring"),
 )
+_REQUEST = (
+    _f("op", "u8", "operation of blkif.h"),
+    _ID,
+    _f("nr", "u8", "nr_segments of a direct request"),
+    _f("handle", "u16", "handle of a direct request"),
+    _f("sector", "u64", "sector_number, 512-byte units (the same place in an indirect request)"),
+    _f("seg", "u64[11]", "segments: gref, first_sect << 32, last_sect << 40"),
+    _f("indirect_op", "u8", "operation inside an indirect request"),
+    _f("indirect_nr", "u16", "nr_segments of an indirect request"),
+    _f("indirect_handle", "u16", "handle of an indirect request"),
+    _f("indirect_gref", "u32[8]", "grants of the pages that hold an indirect request's segments"),
+)
+_IRQ = _f("irq", "u32", "irq of the ring's event channel, by which ev_notify tells whether it was notified")
 _TREE = (
     _f("pgc", "u32", "persistent_gnt_c: grants in the backend's tree"),
     _f("in_use", "s32", "persistent_gnt_in_use"),
@@ -147,16 +174,7 @@ _BACKEND = (
             _RING,
             _DOM,
             _f("vbd", "u16", "handle of the backend's vbd"),
-            _f("op", "u8", "operation of blkif.h"),
-            _ID,
-            _f("nr", "u8", "nr_segments of a direct request"),
-            _f("handle", "u16", "handle of a direct request"),
-            _f("sector", "u64", "sector_number, 512-byte units (the same place in an indirect request)"),
-            _f("seg", "u64[11]", "segments: gref, first_sect << 32, last_sect << 40"),
-            _f("indirect_op", "u8", "operation inside an indirect request"),
-            _f("indirect_nr", "u16", "nr_segments of an indirect request"),
-            _f("indirect_handle", "u16", "handle of an indirect request"),
-            _f("indirect_gref", "u32[8]", "grants of the pages that hold an indirect request's segments"),
+            *_REQUEST,
             *_BACK_INDICES,
             *_TREE,
         ),
@@ -200,13 +218,13 @@ _BACKEND = (
     EventType(
         "be_indirect_more",
         "backend",
-        "the same request's segments from the 33rd on",
+        "the same request's segments from number 32 on, counted from 0",
         (_ID, _f("nr", "s32", "segments"), _seg("be_indirect_more")),
     ),
     EventType(
         "be_indirect_rest",
         "backend",
-        "the same request's segments from the 161st on",
+        "the same request's segments from number 160 on",
         (_ID, _f("nr", "s32", "segments"), _seg("be_indirect_rest")),
     ),
     EventType(
@@ -220,7 +238,7 @@ _BACKEND = (
         "be_get",
         "backend",
         "backend looks a grant up in its tree (get_persistent_gnt)",
-        (_RING, _f("gref", "u32", "grant looked for"), *_TREE),
+        (_RING, _f("gref", "u32", "grant looked for")),
     ),
     EventType(
         "be_get_ret",
@@ -248,7 +266,6 @@ _BACKEND = (
             _f("gref", "u32", "grant"),
             _f("handle", "u32", "handle of its mapping"),
             _f("active", "u8", "1 when it was in use, as it must be"),
-            *_TREE,
         ),
     ),
     EventType("be_purge", "backend", "LRU scan of the tree (purge_persistent_gnt)", (_RING, *_TREE)),
@@ -265,6 +282,19 @@ _BACKEND = (
         (_RING, _f("num", "u32", "grants in the tree"), *_TREE),
     ),
     EventType(
+        "be_submit",
+        "backend",
+        "backend submits the bios of a request (dispatch_rw_block_io)",
+        (
+            _RING,
+            _ID,
+            _f("nbio", "s32", "bios; what follows is of the first"),
+            _f("opf", "u32", "bi_opf: REQ_OP_* in the low byte, then REQ_* flags"),
+            _f("sector", "u64", "first sector, 512-byte units of the disk behind; not set for a flush"),
+            _f("bytes", "u32", "length in bytes"),
+        ),
+    ),
+    EventType(
         "be_io_end",
         "backend",
         "one bio of the request ended (__end_block_io_op)",
@@ -273,16 +303,50 @@ _BACKEND = (
     EventType(
         "be_response",
         "backend",
-        "backend writes a response (make_response; indices are from before it)",
+        "backend has written a response into the ring, and counts and pushes it next "
+        "(make_response, under the ring's lock); it has unmapped all by then "
+        "(xen_blkbk_unmap_and_respond_callback)",
         (
             _RING,
             _DOM,
-            _ID,
-            _f("op", "u16", "operation, copied from the request"),
-            _f("status", "s32", "BLKIF_RSP_*: 0, -1 or -2"),
+            _f("id", "u64", "id in the response"),
+            _f("op", "u8", "operation in the response"),
+            _f("status", "s16", "BLKIF_RSP_*: 0, -1 or -2"),
+            _IRQ,
             *_BACK_INDICES,
             *_TREE,
         ),
+    ),
+    EventType(
+        "be_connect",
+        "backend",
+        "backend is about to start a device's threads if it is connected "
+        "(xen_update_blkif_status); with its module's parameters as they are then",
+        (
+            _DOM,
+            _f("vbd", "u16", "handle of the backend's vbd"),
+            _f("persistent", "u8", "feature_gnt_persistent as negotiated"),
+            _f("protocol", "u32", "enum blkif_protocol: 1 native, 2 x86_32, 3 x86_64"),
+            _f("nr_rings", "u32", "rings"),
+            _f("nr_ring_pages", "u32", "pages of each ring"),
+            _f("feature_persistent", "u8", "parameter feature_persistent"),
+            _f("max_persistent_grants", "s32", "parameter max_persistent_grants"),
+            _f("max_buffer_pages", "s32", "parameter max_buffer_pages"),
+            _f("max_queues", "u32", "parameter max_queues"),
+            _f("max_ring_page_order", "u32", "parameter max_ring_page_order"),
+        ),
+    ),
+    EventType(
+        "be_thread_start",
+        "backend",
+        "a ring's thread starts (xen_blkif_schedule)",
+        (_RING,),
+    ),
+    EventType(
+        "be_thread_stop",
+        "backend",
+        "a ring's thread has left its loop (xen_blkif_schedule): it takes no more requests",
+        (_RING,),
     ),
     EventType(
         "be_disconnect",
@@ -308,28 +372,34 @@ _BACKEND = (
     EventType(
         "gt_unmap",
         "backend",
-        "grants were unmapped; statuses are in (clear_foreign_p2m_mapping)",
+        "grants were unmapped; statuses are in (clear_foreign_p2m_mapping); Linux calls it for none, too",
         (
-            _f("n", "u32", "operations"),
+            _f("n", "u32", "operations; the first is recorded here"),
             _unmaps("gt_unmap"),
         ),
     ),
     EventType(
+        "gt_unmap_few",
+        "backend",
+        "the same call's operations from number 1 on, counted from 0",
+        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_few")),
+    ),
+    EventType(
         "gt_unmap_more",
         "backend",
-        "the same call's operations from the 12th on",
+        "the same call's operations from number 11 on, counted from 0",
         (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_more")),
     ),
     EventType(
         "gt_unmap_many",
         "backend",
-        "the same call's operations from the 44th on",
+        "the same call's operations from number 32 on, counted from 0",
         (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_many")),
     ),
     EventType(
         "gt_unmap_rest",
         "backend",
-        "the same call's operations from the 170th on",
+        "the same call's operations from number 158 on, counted from 0",
         (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_rest")),
     ),
     EventType(
@@ -358,6 +428,17 @@ _BACKEND = (
             _f("age", "u32", "tries before this one"),
         ),
     ),
+    EventType(
+        "gt_unmap_retry",
+        "backend",
+        "a safe unmap is tried again, since somebody still held one of its pages (gnttab_unmap_work)",
+        (
+            _f("item", "u64", "address of struct gntab_unmap_queue_data"),
+            _f("n", "u32", "pages; of at most 11 the references are recorded"),
+            _f("age", "u32", "tries before this one, less 1"),
+            _f("refs", "s32[11]", "references to each page; it can be unmapped with 1"),
+        ),
+    ),
 )
 
 _FRONTEND = (
@@ -371,6 +452,7 @@ _FRONTEND = (
             _f("flags", "u32", "cmd_flags: REQ_OP_* in the low byte"),
             _f("sector", "u64", "first sector, 512-byte units"),
             _f("bytes", "u32", "length in bytes"),
+            _f("nr_phys", "u16", "nr_phys_segments: pieces in memory, of at most a page"),
             *_FRONT_INDICES,
             _f("pgc", "u32", "persistent_gnts_c: granted entries in the free list"),
             _f("persistent", "u8", "feature_persistent as negotiated"),
@@ -383,48 +465,38 @@ _FRONTEND = (
         "block layer hands the frontend a discard (blkif_queue_discard_req)",
         (
             _RINFO,
+            _f("id", "u64", "id that it gets"),
             _f("sector", "u64", "first sector, 512-byte units"),
             _f("bytes", "u32", "length in bytes"),
             *_FRONT_INDICES,
         ),
     ),
     EventType(
-        "fe_id",
+        "fe_push",
         "frontend",
-        "frontend chose an id for the request that this thread is queueing (get_id_from_freelist)",
-        (_ID,),
-    ),
-    EventType(
-        "fe_seg",
-        "frontend",
-        "frontend is about to fill one segment; the head of the request is already filled "
-        "(blkif_setup_rw_req_grant)",
+        "frontend copies a finished read, write or flush into the ring and pushes it next "
+        "(blkif_queue_rw_req); its grants were given, or kept, since fe_queue",
         (
             _RINFO,
-            _ID,
-            _f("idx", "u32", "number of the segment"),
-            _f("op", "u8", "operation on the ring"),
-            _f("nr", "u8", "nr_segments of a direct request"),
-            _f("sector", "u64", "sector_number, 512-byte units (the same place in an indirect request)"),
-            _f("indirect_op", "u8", "operation inside an indirect request"),
-            _f("indirect_nr", "u16", "nr_segments of an indirect request"),
-            _f("gfn", "u64", "guest frame with the data"),
-            _f("off", "u32", "byte in the frame"),
-            _f("len", "u32", "bytes"),
-            _f("copy", "u8", "1 when the data is copied into a bounce page"),
+            *_REQUEST,
+            _pushed("fe_push"),
+            _f("copy", "u8", "1 when the data was copied into bounce pages"),
+            _IRQ,
+            *_FRONT_INDICES,
+            *_SHARED,
         ),
     ),
     EventType(
-        "fe_grant",
+        "fe_push_more",
         "frontend",
-        "grant that the frontend took for the segment that this thread is filling (get_grant)",
-        (_f("gref", "u32", "grant"),),
+        "the same request's segments from number 32 on, counted from 0",
+        (_ID, _f("op", "u8", "operation"), _f("nr", "u16", "segments"), _pushed("fe_push_more")),
     ),
     EventType(
-        "fe_indirect_grant",
+        "fe_push_rest",
         "frontend",
-        "grant that the frontend took for an indirect page (get_indirect_grant)",
-        (_f("gref", "u32", "grant"),),
+        "the same request's segments from number 160 on",
+        (_ID, _f("op", "u8", "operation"), _f("nr", "u16", "segments"), _pushed("fe_push_rest")),
     ),
     EventType(
         "fe_irq",
@@ -454,8 +526,34 @@ _FRONTEND = (
     EventType(
         "fe_recycle",
         "frontend",
-        "frontend frees an id (add_id_to_freelist)",
+        "frontend frees an id (add_id_to_freelist); recorded once it has seen a discard, for all other "
+        "responses are in fe_response",
         (_RINFO, _ID),
+    ),
+    EventType(
+        "fe_connect",
+        "frontend",
+        "frontend prepares a ring after it has read what the backend offers (blkfront_setup_indirect); "
+        "with its module's parameters as they are then",
+        (
+            _RINFO,
+            _f("vdev", "s32", "virtual device number"),
+            _f("persistent", "u8", "feature_persistent as negotiated"),
+            _f("bounce", "u8", "1 when data is always copied into bounce pages"),
+            _f("max_indirect", "u32", "max_indirect_segments as negotiated, 0 for none"),
+            _f("nr_rings", "u32", "rings"),
+            _f("nr_ring_pages", "u32", "pages of each ring"),
+            _f("feature_persistent", "u8", "parameter feature_persistent"),
+            _f("max_indirect_segments", "u32", "parameter max_indirect_segments"),
+            _f("max_queues", "u32", "parameter max_queues"),
+            _f("max_ring_page_order", "u32", "parameter max_ring_page_order"),
+        ),
+    ),
+    EventType(
+        "fe_free",
+        "frontend",
+        "frontend takes a ring down and ends its grants (blkif_free_ring)",
+        (_RINFO,),
     ),
     EventType(
         "fe_be_changed",
@@ -466,7 +564,7 @@ _FRONTEND = (
     EventType(
         "gt_grant",
         "frontend",
-        "access granted (gnttab_grant_foreign_access_ref)",
+        "access granted (gnttab_grant_foreign_access_ref), by a reference that the driver claimed for it",
         (
             _f("ref", "u32", "grant"),
             _f("dom", "u16", "domid that gets access"),
@@ -475,28 +573,24 @@ _FRONTEND = (
         ),
     ),
     EventType(
-        "gt_claim",
-        "frontend",
-        "grant reference taken from a list (gnttab_claim_grant_reference)",
-        (_f("ref", "s32", "grant, or a negative error"),),
-    ),
-    EventType(
         "gt_try_end",
         "frontend",
-        "driver asks to end a grant (gnttab_try_end_foreign_access)",
+        "driver asks to end a grant (gnttab_try_end_foreign_access); a gt_put_free of the same reference "
+        "follows on the same CPU, unless the backend still maps it",
         (_f("ref", "u32", "grant"),),
-    ),
-    EventType(
-        "gt_try_end_ret",
-        "frontend",
-        "result of the try by the same thread",
-        (_f("ok", "s32", "1 ended, 0 still mapped by the backend"),),
     ),
     EventType(
         "gt_end",
         "frontend",
-        "driver ends a grant for good, at once or deferred (gnttab_end_foreign_access)",
+        "driver ends a grant for good (gnttab_end_foreign_access); it is deferred unless a gt_put_free of "
+        "the same reference follows on the same CPU",
         (_f("ref", "u32", "grant"),),
+    ),
+    EventType(
+        "gt_deferred",
+        "frontend",
+        "deferred grants are tried again (gnttab_handle_deferred)",
+        (_f("timer", "u64", "address of the timer"),),
     ),
     EventType(
         "gt_put_free",

@@ -27,7 +27,7 @@ from blkproof.traces.gnttab import ActiveGrant
         *("gt_map", *UNMAPS_IN),
     },
     also={
-        *("fe_queue", "fe_id", "fe_seg", "fe_grant", "gt_grant", "gt_end", "gt_put_free"),
+        *("fe_queue", "fe_push", "gt_grant", "gt_end", "gt_put_free"),
         *("xs_write", "xs_switch"),
     },
     obeys=lambda play: play.io(wire.WRITE),

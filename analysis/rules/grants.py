@@ -24,7 +24,7 @@ _WHOSE = {"be_request", "be_indirect", "be_map", "be_map_ret", "be_response"}
     side="frontend",
     source="blkif.h note 8; Linux get_grant, get_indirect_grant",
     obligation="With persistent grants all grants are writable; Linux never grants read-only.",
-    needs={"fe_queue", "fe_id", "fe_seg", "fe_grant", "gt_grant"},
+    needs={"fe_queue", "fe_push", "gt_grant"},
     also={"xs_write"},
     obeys=lambda play: play.io(wire.WRITE),
     breaks=lambda play: play.io(wire.WRITE, gt_grant={"ro": 1}),
@@ -33,7 +33,7 @@ def granted_writable(run: History, judge: Judge) -> None:
     """Look at every grant that was given for a segment or an indirect page."""
     for ring in run.rings:
         for half in ring.front.halves if ring.front else ():
-            for grant in (grant for fill in half.fills for grant in fill.grants):
+            for grant in half.grants:
                 if grant.event.ro == 0:
                     judge.holds()
                     continue
@@ -122,7 +122,7 @@ def _wrong_flags(said: Sequence[Bound], judge: Judge, ring: Ring, mapping: Mappi
         "gt_map",
         *UNMAPS_IN,
     },
-    also={"fe_queue", "fe_id", "fe_response", "gt_try_end", "gt_try_end_ret", "xs_write"},
+    also={"fe_queue", "fe_push", "fe_response", "gt_try_end", "gt_put_free", "xs_write"},
     obeys=lambda play: play.set(back_offer=0, back_parameter="N").io(wire.WRITE),
     breaks=lambda play: play.set(back_offer=0, back_parameter="N").io(wire.WRITE, respond_first=True),
 )
@@ -170,11 +170,12 @@ def given_back(judge: Judge, half: BackHalf, kind: str) -> None:
 
 
 def _could_end(run: History, judge: Judge, ring: Ring, half: FrontHalf, ending: Ending) -> None:
-    if ending.result is None:
-        gap = judge.gap(run.guest(ring), ending.event.tsc, run.end)
-        judge.undecided(gap or "whether the frontend could end a grant was not recorded")
-    elif ending.result.ok == 1:
+    if ending.freed is not None:
         judge.holds()
+    elif gap := judge.gap(run.guest(ring), ending.event.tsc, run.end):
+        judge.undecided(gap)
+    elif not ending.over:
+        judge.undecided("the recording ended before the frontend had ended a grant")
     else:
         assert half.completion is not None
         judge.breaks(

@@ -123,7 +123,7 @@ def _advertises(run: History, judge: Judge, side: str, event: Event) -> None:
     obligation="Indirect requests are used only if the backend offers them, with no more segments than both "
     "sides allow.",
     needs={"be_request"},
-    also={"fe_queue", "fe_id", "xs_write"},
+    also={"fe_queue", "fe_push", "xs_write"},
     obeys=lambda play: play.io(wire.WRITE, nr=20),
     breaks=lambda play: play.set(back_max_indirect=None).io(wire.WRITE, nr=20),
 )

@@ -86,7 +86,7 @@ def segment_in_page(run: History, judge: Judge) -> None:
     obligation="The segments of a request add up to the length that was asked for, inside the disk, and only "
     "reads go to a read-only disk.",
     needs={"be_request", "be_indirect", "be_response"},
-    also={"be_indirect_more", "be_indirect_rest", "fe_queue", "fe_id", "fe_discard", "xs_write"},
+    also={"be_indirect_more", "be_indirect_rest", "fe_queue", "fe_push", "fe_discard", "xs_write"},
     obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=200), play.io(wire.FLUSH, nr=0)),
     breaks=lambda play: play.io(wire.WRITE, nr=3, segments=[wire.Segment(100, 0, 7)]),
 )
@@ -163,7 +163,7 @@ def _inside(run: History, judge: Judge, ring: Ring, half: BackHalf, sectors: int
     obligation="An indirect request wraps a read or a write, and 512 of its segments share an indirect page, "
     "of which there are at most 8.",
     needs={"be_request", "be_indirect", "be_map", "be_map_ret", "be_response"},
-    also={"fe_queue", "fe_id", "fe_seg", "fe_grant", "fe_indirect_grant"},
+    also={"fe_queue", "fe_push"},
     obeys=lambda play: play.io(wire.WRITE, nr=20),
     breaks=lambda play: play.io(wire.WRITE, nr=20, be_request={"indirect_op": wire.FLUSH}),
 )
@@ -204,12 +204,10 @@ def _wrong_head(half: BackHalf) -> str | None:
 
 def _wrong_pages(half: BackHalf, front: FrontHalf | None) -> str | None:
     pages = wire.indirect_pages(half.nr)
-    if front is not None:
-        taken = [event.gref for event in front.pages]
-        if len(taken) != pages:
-            return f"the frontend granted {len(taken)} indirect pages for it"
-        if list(half.taken.indirect_gref[:pages]) != taken:
-            return "its indirect pages are not those that the frontend granted for it"
+    if front is not None and front.push is not None:
+        pushed = front.push.indirect_gref[:pages]
+        if tuple(half.taken.indirect_gref[:pages]) != tuple(pushed):
+            return "its indirect pages are not those that the frontend put on the ring"
     mapped = [call.start.n for call in half.calls if call.indirect]
     if mapped and mapped[0] != pages:
         return f"the backend maps {mapped[0]} indirect pages for it"

@@ -21,7 +21,7 @@ _MAY_BE_UNSUPPORTED = {wire.BARRIER, wire.FLUSH, wire.DISCARD}
     obligation="Every request gets exactly one response with its id, and the ids of outstanding requests "
     "differ.",
     needs={"be_request", "be_discard", "be_other", "be_response"},
-    also={"fe_queue", "fe_id"},
+    also={"fe_queue", "fe_push"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ)),
     breaks=lambda play: play.io(wire.WRITE, be_response={"id": 3}),
 )
@@ -36,7 +36,7 @@ def one_response_each(run: History, judge: Judge) -> None:
 
 def _one_request(run: History, judge: Judge, ring: Ring, request: Request, half: BackHalf) -> None:
     front = request.front
-    if front is not None and front.chosen is not None and front.chosen.id != half.id:
+    if front is not None and front.id != half.id:
         _other_id(judge, request, half)
     elif half.same_id is not None:
         _same_id(judge, half, half.same_id)

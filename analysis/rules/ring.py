@@ -42,7 +42,7 @@ def _signed(difference: int) -> int:
     source="ring.h __RING_SIZE; blkif.h struct blkif_sring",
     obligation="A ring has as many entries as fit in its pages, rounded down to a power of two.",
     needs={"be_request"},
-    also={"fe_queue", "fe_id", "xs_write"},
+    also={"fe_queue", "fe_push", "xs_write"},
     obeys=lambda play: play.io(wire.READ),
     breaks=lambda play: play.set(nr_ents=64).io(wire.READ),
 )
@@ -86,9 +86,9 @@ def _sizes(ring: Ring) -> list[tuple[Bound, int]]:
     obligation="No more requests are outstanding than the ring has entries, and a backend that is told of "
     "more stops.",
     needs={"be_request"},
-    also={"fe_queue", "fe_id"},
+    also={"fe_queue", "fe_push"},
     obeys=lambda play: play.burst(32),
-    breaks=lambda play: play.io(wire.READ, fe_queue={"req_prod_pvt": 32, "rsp_cons": 0}),
+    breaks=lambda play: play.io(wire.READ, fe_queue={"rsp_cons": 2**32 - 32}),
 )
 def never_overfull(run: History, judge: Judge) -> None:
     """Look at the indices with which requests were pushed and taken."""
@@ -136,7 +136,7 @@ def _back_overfull(judge: Judge, halves: Sequence[BackHalf]) -> None:
     obligation="Each response advances rsp_prod by one, never past the requests taken, and indices never "
     "step back.",
     needs={"be_request", "be_discard", "be_other", "be_response"},
-    also={"fe_queue", "fe_id", "fe_irq", "fe_response"},
+    also={"fe_queue", "fe_push", "fe_irq", "fe_response"},
     obeys=lambda play: play.burst(3),
     breaks=lambda play: (play.io(wire.READ), play.io(wire.READ, be_response={"rsp_prod_pvt": 3})),
 )

@@ -47,8 +47,8 @@ class Probe:
     optimised away, and ``otherwise`` are the rows that together stand in for this one when it doesn't fit
     even so, for example since the function whose result it wants was inlined.
 
-    ``asleep_until`` is an event and a filter over its fields: the probe fetches nothing before an event that
-    fits.  So what only large requests need costs nothing in a run without any.
+    ``asleep_until`` are events, each with a filter over its fields: the probe fetches nothing before an event
+    that fits.  So what only large requests need costs nothing in a run without any.
     """
 
     event: str
@@ -60,15 +60,15 @@ class Probe:
     at: str = ""
     callers: Mapping[str, str] = field(default_factory=dict)
     otherwise: tuple[Probe, ...] = ()
-    asleep_until: tuple[str, str] | None = None
+    asleep_until: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What to write to tracefs to arm one probe; an event may have several, one for each place.
 
-    ``wake`` is another event and its trigger that wakes the probe, if it sleeps.  ``row`` says where the
-    table has it, ``fields`` the expressions there.
+    ``wake`` are lines of other events and their triggers that wake the probe, if it sleeps.  ``row`` says
+    where the table has it, ``fields`` the expressions there.
     """
 
     event: str
@@ -214,11 +214,11 @@ def _with_sums(place: _Place, heads: _Heads) -> tuple[_Argument, ...]:
 
 
 def _wake(row: Probe) -> str:
-    """Return the event that wakes a probe, and the trigger for it."""
-    if row.asleep_until is None:
-        return ""
-    event, condition = row.asleep_until
-    return f"{event} enable_event:{GROUP}:{row.event} if {condition}"
+    """Return the events that wake a probe, each with its trigger."""
+    return "".join(
+        f"{event} enable_event:{GROUP}:{row.event} if {condition}\n"
+        for event, condition in (row.asleep_until or {}).items()
+    )
 
 
 def _sites(row: Probe, source: TypeSource) -> Sequence[Site]:

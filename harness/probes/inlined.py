@@ -42,25 +42,8 @@ BE_ADD_RET: Final = (
 )
 """Done, -EBUSY and -EINVAL."""
 
-FE_GRANT: Final = (
-    Probe(
-        "fe_grant",
-        _FRONT,
-        "blkif_setup_rw_req_grant",
-        {"gref": "gnt_list_entry->gref"},
-        at="ref gnt_list_entry gref",
-    ),
-)
-
-FE_INDIRECT_GRANT: Final = (
-    Probe(
-        "fe_indirect_grant",
-        _FRONT,
-        "blkif_setup_rw_req_grant",
-        {"gref": "gnt_list_entry->gref"},
-        at="shadow indirect_grants",
-    ),
-)
+DISCARDED: Final = {"fe_discard": "bytes > 0"}
+"""What fe_recycle waits for: other responses are recorded by themselves."""
 
 FE_RECYCLE: Final = (
     Probe(
@@ -69,6 +52,7 @@ FE_RECYCLE: Final = (
         "blkif_completion",
         {"rinfo": f"rinfo | {CALLERS_RINFO}", "id": "s->associated_id"},
         at="if add_id_to_freelist",
+        asleep_until=DISCARDED,
     ),
     Probe(
         "fe_recycle",
@@ -76,6 +60,7 @@ FE_RECYCLE: Final = (
         "blkif_interrupt",
         {"rinfo": "dev_id", "id": f"{_RINFO}->shadow_free"},
         at="blk_mq_complete_request",
+        asleep_until=DISCARDED,
     ),
 )
 """Of the second half of a split request, and of any other: the list of free ids begins with it."""

@@ -11,7 +11,14 @@ from typing import Final
 
 from blkproof.harness.probes import inlined
 from blkproof.harness.probes.compiler import KERNEL, Probe
-from blkproof.traces.events import MAP_OP_WORDS, SEG_BUF_WORDS, SEGMENTS_IN, UNMAP_OP_WORDS, UNMAPS_IN
+from blkproof.traces.events import (
+    MAP_OP_WORDS,
+    PUSHED_IN,
+    SEG_BUF_WORDS,
+    SEGMENTS_IN,
+    UNMAP_OP_WORDS,
+    UNMAPS_IN,
+)
 
 _BACK: Final = "xen_blkback"
 _FRONT: Final = "xen_blkfront"
@@ -34,14 +41,36 @@ _FRONT_INDICES: Final = {
     "rsp_cons": "rinfo->ring.rsp_cons",
     "nr_ents": "rinfo->ring.nr_ents",
 }
-_SETUP: Final = "((struct setup_rw_req *)data)"
+_FRONT_SHARED: Final = {
+    "s_req_prod": "rinfo->ring.sring->req_prod",
+    "s_req_event": "rinfo->ring.sring->req_event",
+    "s_rsp_prod": "rinfo->ring.sring->rsp_prod",
+    "s_rsp_event": "rinfo->ring.sring->rsp_event",
+}
 _DEV_ID: Final = "((struct blkfront_ring_info *)dev_id)"
+_RETRIED: Final = "container_of(work, struct gntab_unmap_queue_data, gnttab_work)"
 _INDIRECT: Final = "container_of(pages, struct pending_req, indirect_pages)"
 
 
 def _words(array: str, elements: range, words: int) -> str:
     """Write some elements of an array of structs, of so many 64-bit words each."""
     return f"((u64 *){array})[{elements.start * words}:{elements.stop * words}]"
+
+
+def _request(request: str) -> dict[str, str]:
+    """Write the fields of a request of the ring."""
+    return {
+        "op": f"{request}->operation",
+        "id": f"{request}->u.rw.id",
+        "nr": f"{request}->u.rw.nr_segments",
+        "handle": f"{request}->u.rw.handle",
+        "sector": f"{request}->u.rw.sector_number",
+        "seg": f"((u64 *){request}->u.rw.seg)[:11]",
+        "indirect_op": f"{request}->u.indirect.indirect_op",
+        "indirect_nr": f"{request}->u.indirect.nr_segments",
+        "indirect_handle": f"{request}->u.indirect.handle",
+        "indirect_gref": f"{request}->u.indirect.indirect_grefs[:8]",
+    }
 
 
 _BACKEND: Final = (
@@ -53,16 +82,7 @@ _BACKEND: Final = (
             "ring": "ring",
             "dom": "ring->blkif->domid",
             "vbd": "ring->blkif->vbd.handle",
-            "op": "req->operation",
-            "id": "req->u.rw.id",
-            "nr": "req->u.rw.nr_segments",
-            "handle": "req->u.rw.handle",
-            "sector": "req->u.rw.sector_number",
-            "seg": "((u64 *)req->u.rw.seg)[:11]",
-            "indirect_op": "req->u.indirect.indirect_op",
-            "indirect_nr": "req->u.indirect.nr_segments",
-            "indirect_handle": "req->u.indirect.handle",
-            "indirect_gref": "req->u.indirect.indirect_grefs[:8]",
+            **_request("req"),
             **_BACK_INDICES,
             **_TREE,
         },
@@ -119,13 +139,13 @@ _BACKEND: Final = (
                 "seg": _words(f"{_INDIRECT}->seg", SEGMENTS_IN[event], SEG_BUF_WORDS),
             },
             when=f"nr > {SEGMENTS_IN[event].start}",
-            asleep_until=("be_request", f"op == 6 && indirect_nr > {SEGMENTS_IN[event].start}"),
+            asleep_until={"be_request": f"op == 6 && indirect_nr > {SEGMENTS_IN[event].start}"},
         )
         for event in ("be_indirect_more", "be_indirect_rest")
     ),
     Probe("be_map", _BACK, "xen_blkbk_map", {"ring": "ring", "n": "num", "ro": "ro", **_TREE}),
     Probe("be_map_ret", _BACK, "xen_blkbk_map", {"rc": "$retval"}, returns=True),
-    Probe("be_get", _BACK, "get_persistent_gnt", {"ring": "ring", "gref": "gref", **_TREE}),
+    Probe("be_get", _BACK, "get_persistent_gnt", {"ring": "ring", "gref": "gref"}),
     Probe(
         "be_get_ret",
         _BACK,
@@ -157,7 +177,6 @@ _BACKEND: Final = (
             "gref": "persistent_gnt->gnt",
             "handle": "persistent_gnt->handle",
             "active": "persistent_gnt->active",
-            **_TREE,
         },
         callers={"ring": "xen_blkbk_unmap_prepare::ring"},
     ),
@@ -168,6 +187,20 @@ _BACKEND: Final = (
         _BACK,
         "free_persistent_gnts",
         {"ring": "ring", "num": "num | ring->persistent_gnt_c", **_TREE},  # passed in older kernels
+    ),
+    Probe(
+        "be_submit",
+        _BACK,
+        "dispatch_rw_block_io",
+        {
+            "ring": "pending_req->ring",
+            "id": "pending_req->id",
+            "nbio": "nbio",
+            "opf": "(*pending_req->biolist)->bi_opf",
+            "sector": "(*pending_req->biolist)->bi_iter.bi_sector",
+            "bytes": "(*pending_req->biolist)->bi_iter.bi_size",
+        },
+        at="blk_start_plug plug",
     ),
     Probe(
         "be_io_end",
@@ -182,12 +215,40 @@ _BACKEND: Final = (
         {
             "ring": "ring",
             "dom": "ring->blkif->domid",
-            "id": "id",
-            "op": "op",
-            "status": "st",
+            "id": "resp->id",
+            "op": "resp->operation",
+            "status": "resp->status",
+            "irq": "ring->irq",
             **_BACK_INDICES,
             **_TREE,
         },
+        at="common rsp_prod_pvt",
+    ),
+    Probe(
+        "be_connect",
+        _BACK,
+        "xen_update_blkif_status",
+        {
+            "dom": "blkif->domid",
+            "vbd": "blkif->vbd.handle",
+            "persistent": "blkif->vbd.feature_gnt_persistent",
+            "protocol": "blkif->blk_protocol",
+            "nr_rings": "blkif->nr_rings",
+            "nr_ring_pages": "blkif->nr_ring_pages",
+            "feature_persistent": "feature_persistent",
+            "max_persistent_grants": "max_pgrants",
+            "max_buffer_pages": "max_buffer_pages",
+            "max_queues": "xenblk_max_queues",
+            "max_ring_page_order": "xen_blkif_max_ring_order",
+        },
+    ),
+    Probe("be_thread_start", _BACK, "xen_blkif_schedule", {"ring": "arg"}),
+    Probe(
+        "be_thread_stop",
+        _BACK,
+        "xen_blkif_schedule",
+        {"ring": "arg"},
+        at="flush_work persistent_purge_work",
     ),
     Probe("be_disconnect", _BACK, "xen_blkif_disconnect", {"dom": "blkif->domid"}),
     Probe(
@@ -215,9 +276,12 @@ _BACKEND: Final = (
             "clear_foreign_p2m_mapping",
             {"n": "count", "ops": _words("unmap_ops", UNMAPS_IN[event], UNMAP_OP_WORDS)},
             when=f"n > {UNMAPS_IN[event].start}",
-            asleep_until=("gt_unmap_async", f"n > {UNMAPS_IN[event].start}"),
+            asleep_until={
+                "gt_unmap_async": f"n > {UNMAPS_IN[event].start}",
+                "be_indirect": f"n > {UNMAPS_IN[event].start}",
+            },
         )
-        for event in ("gt_unmap_more", "gt_unmap_many", "gt_unmap_rest")
+        for event in ("gt_unmap_few", "gt_unmap_more", "gt_unmap_many", "gt_unmap_rest")
     ),
     Probe(
         "gt_map_ring",
@@ -232,6 +296,17 @@ _BACKEND: Final = (
         "__gnttab_unmap_refs_async",
         {"item": "item", "n": "item->count", "age": "item->age"},
     ),
+    Probe(
+        "gt_unmap_retry",
+        KERNEL,
+        "gnttab_unmap_work",
+        {
+            "item": _RETRIED,
+            "n": f"{_RETRIED}->count",
+            "age": f"{_RETRIED}->age",
+            "refs": f"{_RETRIED}->pages[:11]->_refcount.counter",
+        },
+    ),
 )
 
 _FRONTEND: Final = (
@@ -245,6 +320,7 @@ _FRONTEND: Final = (
             "flags": "req->cmd_flags",
             "sector": "req->__sector",
             "bytes": "req->__data_len",
+            "nr_phys": "req->nr_phys_segments",
             **_FRONT_INDICES,
             "pgc": "rinfo->persistent_gnts_c",
             "persistent": "rinfo->dev_info->feature_persistent",
@@ -255,43 +331,45 @@ _FRONTEND: Final = (
         "fe_discard",
         _FRONT,
         "blkif_queue_discard_req",
-        {"rinfo": "rinfo", "sector": "req->__sector", "bytes": "req->__data_len", **_FRONT_INDICES},
-    ),
-    Probe("fe_id", _FRONT, "get_id_from_freelist", {"id": "(u32)$retval"}, returns=True),
-    Probe(
-        "fe_seg",
-        _FRONT,
-        "blkif_setup_rw_req_grant",
         {
-            "rinfo": f"{_SETUP}->rinfo",
-            "id": f"{_SETUP}->ring_req->u.rw.id",
-            "idx": f"{_SETUP}->grant_idx",
-            "op": f"{_SETUP}->ring_req->operation",
-            "nr": f"{_SETUP}->ring_req->u.rw.nr_segments",
-            "sector": f"{_SETUP}->ring_req->u.rw.sector_number",
-            "indirect_op": f"{_SETUP}->ring_req->u.indirect.indirect_op",
-            "indirect_nr": f"{_SETUP}->ring_req->u.indirect.nr_segments",
-            "gfn": "gfn",
-            "off": "offset",
-            "len": "len",
-            "copy": f"{_SETUP}->need_copy",
+            "rinfo": "rinfo",
+            "id": "rinfo->shadow_free",
+            "sector": "req->__sector",
+            "bytes": "req->__data_len",
+            **_FRONT_INDICES,
         },
     ),
     Probe(
-        "fe_grant",
+        "fe_push",
         _FRONT,
-        "get_grant",
-        {"gref": "$retval->gref"},
-        returns=True,
-        otherwise=inlined.FE_GRANT,
+        "blkif_queue_rw_req",
+        {
+            "rinfo": "rinfo",
+            **_request("setup.ring_req"),
+            "page": _words("setup.segments", PUSHED_IN["fe_push"], 1),
+            "copy": "setup.need_copy",
+            "irq": "rinfo->irq",
+            **_FRONT_INDICES,
+            **_FRONT_SHARED,
+        },
+        at="final_ring_req ring_req",
     ),
-    Probe(
-        "fe_indirect_grant",
-        _FRONT,
-        "get_indirect_grant",
-        {"gref": "$retval->gref"},
-        returns=True,
-        otherwise=inlined.FE_INDIRECT_GRANT,
+    *(
+        Probe(
+            event,
+            _FRONT,
+            "blkif_queue_rw_req",
+            {
+                "id": "setup.ring_req->u.rw.id",
+                "op": "setup.ring_req->operation",
+                "nr": "setup.ring_req->u.indirect.nr_segments",
+                "page": _words("setup.segments", PUSHED_IN[event], 1),
+            },
+            at="final_ring_req ring_req",
+            when=f"op == 6 && nr > {PUSHED_IN[event].start}",
+            asleep_until={"fe_queue": f"nr_phys > {PUSHED_IN[event].start}"},
+        )
+        for event in ("fe_push_more", "fe_push_rest")
     ),
     Probe(
         "fe_irq",
@@ -324,8 +402,28 @@ _FRONTEND: Final = (
         _FRONT,
         "add_id_to_freelist",
         {"rinfo": "rinfo", "id": "id"},
+        asleep_until=inlined.DISCARDED,
         otherwise=inlined.FE_RECYCLE,
     ),
+    Probe(
+        "fe_connect",
+        _FRONT,
+        "blkfront_setup_indirect",
+        {
+            "rinfo": "rinfo",
+            "vdev": "rinfo->dev_info->vdevice",
+            "persistent": "rinfo->dev_info->feature_persistent",
+            "bounce": "rinfo->dev_info->bounce",
+            "max_indirect": "rinfo->dev_info->max_indirect_segments",
+            "nr_rings": "rinfo->dev_info->nr_rings",
+            "nr_ring_pages": "rinfo->dev_info->nr_ring_pages",
+            "feature_persistent": "feature_persistent",
+            "max_indirect_segments": "xen_blkif_max_segments",
+            "max_queues": "xen_blkif_max_queues",
+            "max_ring_page_order": "xen_blkif_max_ring_order",
+        },
+    ),
+    Probe("fe_free", _FRONT, "blkif_free_ring", {"rinfo": "rinfo"}),
     Probe(
         "fe_be_changed",
         _FRONT,
@@ -338,10 +436,9 @@ _FRONTEND: Final = (
         "gnttab_grant_foreign_access_ref",
         {"ref": "ref", "dom": "domid", "frame": "frame", "ro": "readonly"},
     ),
-    Probe("gt_claim", KERNEL, "gnttab_claim_grant_reference", {"ref": "$retval"}, returns=True),
     Probe("gt_try_end", KERNEL, "gnttab_try_end_foreign_access", {"ref": "ref"}),
-    Probe("gt_try_end_ret", KERNEL, "gnttab_try_end_foreign_access", {"ok": "$retval"}, returns=True),
     Probe("gt_end", KERNEL, "gnttab_end_foreign_access", {"ref": "ref"}),
+    Probe("gt_deferred", KERNEL, "gnttab_handle_deferred", {"timer": "unused"}),
     Probe("gt_put_free", KERNEL, "put_free_entry_locked", {"ref": "ref"}),
 )
 

@@ -58,7 +58,7 @@ def again(event):
 def words(event, where, index, change_word):
     def change(history):
         fields = history[middle(history, event, where)][2]
-        name = "seg" if event == "be_request" else "ops"
+        name = {"be_request": "seg", "fe_push": "page"}.get(event, "ops")
         array = list(fields[name])
         array[index] = change_word(array[index])
         fields[name] = tuple(array)
@@ -125,16 +125,18 @@ MUTATIONS = [
     Mutation("another indirect page", "kept", "R32", put("be_request", indirect, indirect_gref=(9999,))),
     Mutation("too many indirect", "kept", "R12", put("be_request", indirect, indirect_nr=257)),
     Mutation("ring of 64", "kept", "R18", put("be_request", nr_ents=64)),
-    Mutation("overfull ring", "kept", "R19", put("fe_queue", lambda f: f["rsp_cons"] == 0, req_prod_pvt=32)),
+    Mutation("overfull ring", "kept", "R19", put("fe_queue", rsp_cons=2**32 - 32)),
     Mutation("producer jumps", "ended", "R20", put("be_response", rsp_prod_pvt=2**20)),
     Mutation("producer stuck", "ended", "R20", stuck_producer),
     Mutation("rsp_prod beyond the ring", "kept", "R20", put("fe_irq", s_rsp_prod=2**20)),
+    Mutation("written over", "kept", "R23", put("be_request", direct(wire.WRITE), handle=9)),
+    Mutation("another segment in the page", "ended", "R23", words("fe_push", indirect, 0, lambda w: w ^ 1)),
     Mutation("granted read-only", "kept", "R39", put("gt_grant", lambda f: f["source"] == "guest1", ro=1)),
     Mutation("kept read-only", "kept", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w | 4)),
     Mutation("read-only for a read", "ended", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w ^ 4)),
     Mutation("answered before the unmap", "ended", "R41", before_unmap),
     Mutation("unmap forgotten", "ended", "R41", drop("gt_unmap", lambda f: f["n"])),
-    Mutation("frontend finds it mapped", "ended", "R41", put("gt_try_end_ret", ok=0)),
+    Mutation("frontend finds it mapped", "ended", "R41", drop("gt_put_free")),
     Mutation("look-up misses", "kept", "R42", always_missing),
     Mutation(
         "found under another handle", "kept", "R42", put("be_get_ret", lambda f: f["pgnt"], handle=7777)

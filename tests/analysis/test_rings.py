@@ -11,8 +11,9 @@ def played(first_gref=100, sector=0):
     play = Play()
     play._next_gref, play._next_handle = first_gref, first_gref
     for nr in (3, 20, 1):
-        play.io(wire.WRITE, nr, fe_queue={"sector": sector}, be_request={"sector": sector})
-        play.io(wire.READ, nr, fe_queue={"sector": sector + 8}, be_request={"sector": sector + 8})
+        for op in (wire.WRITE, wire.READ):
+            place = {"sector": sector + 8 * op}
+            play.io(op, nr, fe_queue=place, fe_push=place, be_request=place)
     return play.close()
 
 

@@ -10,8 +10,8 @@ from blkproof.analysis.verdict import Outcome
 from blkproof.traces.events import EVENTS
 
 EXPECTED = [
-    *("R9", "R10", "R12", "R18", "R19", "R20", "R21", "R22", "R29", "R30", "R31", "R32", "R39", "R40", "R41"),
-    *("R42", "R43", "R44", "R47", "R52", "R53"),
+    *("R9", "R10", "R12", "R18", "R19", "R20", "R21", "R22", "R23", "R24", "R29", "R30", "R31", "R32"),
+    *("R39", "R40", "R41", "R42", "R43", "R44", "R47", "R52", "R53", "R60"),
 ]
 
 

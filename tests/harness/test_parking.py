@@ -7,14 +7,14 @@ from blkproof.harness.probes.compiler import Definition
 BACK = Definition(
     "be_map_ret", "xen_blkback", "r64:blkproof/be_map_ret xen_blkback:xen_blkbk_map rc=$retval:s32"
 )
-FRONT = Definition("fe_id", "xen_blkfront", "r64:blkproof/fe_id xen_blkfront:get_id id=$retval:u32")
+FRONT = Definition("fe_free", "xen_blkfront", "r64:blkproof/fe_free xen_blkfront:get_id id=$retval:u32")
 BOTH = Definition("ev_notify", "vmlinux", "p:blkproof/ev_notify notify irq=%di:s32", "irq > 3")
 SLEEPER = Definition(
     "gt_unmap_more",
     "vmlinux",
     "p:blkproof/gt_unmap_more unmap n=%cx:u32",
     "n > 11",
-    "gt_unmap enable_event:blkproof:gt_unmap_more if n > 11",
+    "gt_unmap enable_event:blkproof:gt_unmap_more if n > 11\n",
 )
 
 # As Linux 6.1 writes it.

@@ -314,18 +314,18 @@ def test_a_probe_sleeps_until_another_event_wakes_it(monkeypatch):
         monkeypatch.setitem(EVENTS, name, EventType(name, "backend", "", (Field("n", "s32", ""),)))
     rows = [
         Probe("ev", "driver", "touch", {"n": "n"}),
-        Probe("more", "driver", "touch", {"n": "n"}, when="n > 3", asleep_until=("ev", "n > 3")),
+        Probe("more", "driver", "touch", {"n": "n"}, when="n > 3", asleep_until={"ev": "n > 3"}),
     ]
     base, more = compile_rows(rows, {"driver": Source()}).definitions
     assert (base.when, base.wake) == ("", "")
-    assert (more.when, more.wake) == ("n > 3", "ev enable_event:blkproof:more if n > 3")
+    assert (more.when, more.wake) == ("n > 3", "ev enable_event:blkproof:more if n > 3\n")
 
 
 def test_what_wakes_a_row_is_a_row_of_the_same_side():
     origin = {row.event: EVENTS[row.event].origin for row in ROWS}
     for row in ROWS:
-        if row.asleep_until:
-            assert origin[row.asleep_until[0]] == origin[row.event]
+        for waker in row.asleep_until or ():
+            assert origin[waker] == origin[row.event]
 
 
 def test_compiled_probes_are_kept_by_content(tmp_path, monkeypatch):

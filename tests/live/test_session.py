@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import pytest
 from blkproof.analysis.check import check, examine
 from blkproof.analysis.verdict import Outcome
-from blkproof.harness import recording, session
+from blkproof.analysis.wire import INDIRECT
+from blkproof.harness import session
 from blkproof.harness.accel import probe
 from blkproof.harness.errors import SessionError
 from blkproof.harness.parking import preparation
@@ -23,11 +24,12 @@ from blkproof.traces.table import EventTable
 pytestmark = pytest.mark.live
 
 ALWAYS = {
-    "dom0": "be_request be_indirect be_map be_map_ret be_free_persistent be_io_end be_response be_disconnect"
+    "dom0": "be_request be_indirect be_map be_map_ret be_free_persistent be_submit be_io_end"
+    " be_response be_disconnect be_connect be_thread_start be_thread_stop"
     " be_fe_changed gt_map gt_unmap gt_map_ring gt_unmap_ring gt_unmap_async"
     " xs_write xs_switch ev_notify mark",
-    "guest1": "fe_queue fe_id fe_seg fe_grant fe_indirect_grant fe_irq fe_response fe_recycle fe_be_changed"
-    " gt_grant gt_claim gt_try_end gt_try_end_ret gt_end gt_put_free xs_write xs_switch ev_notify mark",
+    "guest1": "fe_queue fe_push fe_irq fe_response fe_connect fe_free fe_be_changed"
+    " gt_grant gt_try_end gt_end gt_put_free xs_write xs_switch ev_notify mark",
 }
 PERSISTENT = "be_get be_get_ret be_add be_add_ret be_put be_purge be_free_persistent"
 SIDES = {"dom0": "backend", "guest1": "frontend"}
@@ -145,7 +147,7 @@ def test_xen_kernel_and_xenstore_tell_the_same_story(run):
 
 def test_indirect_requests_can_be_switched_off(run):
     table = EventTable.build(run(load_scenario("basic"), {"indirect": "off"}))
-    assert table.count("fe_indirect_grant") == 0
+    assert not (table.of("fe_push")["op"] == INDIRECT).any()
     assert set(table.of("fe_queue")["max_indirect"]) == {0}
 
 
@@ -225,14 +227,14 @@ def test_a_request_of_256_segments_is_seen_whole(run, tmp_path, persistent):
     for rule in verdict.rules.values():
         assert rule.decided == rule.checked, rule
     table = EventTable.build(capture)
-    assert table.count("be_indirect_rest") > 0
+    assert table.count("be_indirect_rest") == table.count("fe_push_rest") > 0
     assert (table.count("gt_unmap_rest") > 0) == (persistent == "off")
 
 
 def test_what_only_large_requests_need_sleeps_without_them(run):
     table = EventTable.build(run(load_scenario("basic"), {"indirect": "off", "persistent": "off"}))
-    large = kinds("be_indirect_more be_indirect_rest gt_unmap_more gt_unmap_many gt_unmap_rest")
-    assert large <= table.probes["dom0"]
+    large = kinds("be_indirect_more be_indirect_rest gt_unmap_more gt_unmap_many gt_unmap_rest fe_push_rest")
+    assert large <= table.probes["dom0"] | table.probes["guest1"]
     assert not any(table.count(name) for name in large)
 
 
@@ -286,7 +288,7 @@ def test_qemu_may_be_killed_in_mid_run(fault, monkeypatch):
         if text == "load":
             os.kill(pids[-1], signal.SIGKILL)
 
-    monkeypatch.setattr(recording, "Pool", WatchedPool)
+    monkeypatch.setattr(session, "Pool", WatchedPool)
     capture = fault("sleep 1000", progress=kill_when_loading)
     assert capture.run["ended"] == "qemu-died"
     assert capture.has("consoles/qemu.log")

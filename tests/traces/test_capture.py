@@ -39,7 +39,7 @@ def test_a_sealed_capture_opens_and_tells_what_it_holds(sealed):
     assert [g.ref for g in capture.grants("detached").mapped_by(1, 0)] == [8, 11]
     assert capture.window is None
     assert capture.below("dom0/trace/formats") == [
-        "dom0/trace/formats/blkproof/fe_id",
+        "dom0/trace/formats/blkproof/fe_free",
         "dom0/trace/formats/blkproof/gt_try_end",
     ]
 

@@ -43,7 +43,7 @@ def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, len
         Probe("be_indirect", 1500, [*HEAD, ("n", "s32"), *singles, ("nr", "s32")], lengths=lengths),
         Probe("be_indirect_more", 1503, [("id", "u64"), ("nr", "s32"), *arrays], lengths=lengths),
         Probe("xs_write", 1501, [("xbt", "u32"), ("dir", "string"), ("node", "string"), ("value", "string")]),
-        Probe("gt_claim", 1502, [("ref", "s32")]),
+        Probe("be_map_ret", 1502, [("rc", "s32")]),
     ]
     trace = DomainTrace(probes)
     segs = [2**64 - 1 - i for i in range(256)]
@@ -52,7 +52,7 @@ def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, len
     values = {f"seg{i}": segs[64 * i : 64 * i + 64] for i in range(4)}
     trace.record(5, "be_indirect_more", values | {"id": 7, "nr": 200}, pid=70000)
     trace.record(6, "xs_write", {"xbt": 1, "dir": "device/vbd", "node": "state", "value": b"a\x1b\\\n\0junk"})
-    trace.record(7, "gt_claim", {"ref": -28})
+    trace.record(7, "be_map_ret", {"rc": -28})
     domain = decode(scratch, trace)
     (stream,) = domain.streams
     assert domain.missing == {}
@@ -68,7 +68,7 @@ def test_scalars_arrays_parts_and_strings_arrive_as_the_schema_says(scratch, len
     text = stream.payload["xs_write"]
     assert text["dir"].tolist() == ["device/vbd"]
     assert text["value"].tolist() == ["a\\x1b\\x5c"], "escaped, and cut at the NUL"
-    assert stream.payload["gt_claim"]["ref"].tolist() == [-28]
+    assert stream.payload["be_map_ret"]["rc"].tolist() == [-28]
     assert stream.pid.tolist() == [70000, 70000, 1, 1]
     assert stream.tsc.tolist() == [5, 5, 6, 7]
 
@@ -102,7 +102,7 @@ def test_offsets_say_where_the_record_starts(scratch):
 
 def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
     probes = [
-        Probe("fe_grant", 1500, [("gref", "u32")]),
+        Probe("gt_put_free", 1500, [("ref", "u32")]),
         Probe("gt_grant", 1501, [("ref", "u32"), ("dom", "u16"), ("frame", "string"), ("ro", "u8[2]")]),
         Probe(
             "be_indirect",
@@ -118,7 +118,7 @@ def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
     trace.record(6, "block_rq_issue", {"x": 1})
     trace.rings[0].write(7, Probe("gone", 1999, []).encode({}))
     domain = decode(scratch, trace)
-    assert domain.probes == {"fe_grant", "gt_grant", "be_indirect", "mark"}
+    assert domain.probes == {"gt_put_free", "gt_grant", "be_indirect", "mark"}
     assert domain.missing == {"gt_grant": ("frame", "ro"), "be_indirect": ("n", "seg")}
     (stream,) = domain.streams
     assert [KINDS[code] for code in stream.kind] == ["gt_grant"]
@@ -131,7 +131,7 @@ def test_what_is_armed_and_what_a_probe_lacks_is_told(scratch):
     assert stream.counts == {"gt_grant": 1, "not_ours": 1, "block/block_rq_issue": 1, "event 1999": 1}
 
 
-FE_ID = Probe("fe_id", 1402, [("id", "u32")])
+FE_FREE = Probe("fe_free", 1402, [("rinfo", "u32")])
 PATH = Probe("be_fe_changed", 1403, [("node", "string"), ("state", "u32")])
 STEP = st.one_of(
     st.integers(0, 200),
@@ -141,7 +141,7 @@ STEP = st.one_of(
 WRITE = st.tuples(
     STEP,
     st.one_of(
-        st.tuples(st.just("fe_id"), st.integers(0, 2**32 - 1)),
+        st.tuples(st.just("fe_free"), st.integers(0, 2**32 - 1)),
         st.tuples(st.just("be_fe_changed"), st.text("abc/", max_size=300)),
         st.tuples(st.just("discard"), st.booleans()),
         st.tuples(st.just("pad"), st.none()),
@@ -158,14 +158,14 @@ def test_round_trip_over_pages_extends_discards_padding_and_losses(scratch, tsc,
     last = None
     for step, (what, value), absolute in writes:
         tsc += step
-        if what == "fe_id":
-            ring.write(tsc, FE_ID.encode({"id": value}), absolute=absolute)
+        if what == "fe_free":
+            ring.write(tsc, FE_FREE.encode({"rinfo": value}), absolute=absolute)
             wrote.append((what, tsc, value))
         elif what == "be_fe_changed":
             ring.write(tsc, PATH.encode({"node": value, "state": 3}), absolute=absolute)
             wrote.append((what, tsc, value))
         elif what == "discard":
-            ring.write(tsc, FE_ID.encode({"id": 1}), discard=True)
+            ring.write(tsc, FE_FREE.encode({"rinfo": 1}), discard=True)
             tsc = ring.now
         elif what == "pad" and ring.first is not None:
             ring.pad()
@@ -173,14 +173,14 @@ def test_round_trip_over_pages_extends_discards_padding_and_losses(scratch, tsc,
             last = len(wrote)
             ring.lose(value)
             lost.append(value)
-            ring.write(tsc + 1, FE_ID.encode({"id": 7}))
-            wrote.append(("fe_id", tsc + 1, 7))
+            ring.write(tsc + 1, FE_FREE.encode({"rinfo": 7}))
+            wrote.append(("fe_free", tsc + 1, 7))
             tsc += 1
-    domain = decode(scratch, DomainTrace([FE_ID, PATH], {0: ring}))
+    domain = decode(scratch, DomainTrace([FE_FREE, PATH], {0: ring}))
     (stream,) = domain.streams
     values = {
         name: iter(stream.payload[name][key].tolist())
-        for name, key in (("fe_id", "id"), ("be_fe_changed", "node"))
+        for name, key in (("fe_free", "rinfo"), ("be_fe_changed", "node"))
         if name in stream.payload
     }
     found = [
@@ -194,21 +194,21 @@ def test_round_trip_over_pages_extends_discards_padding_and_losses(scratch, tsc,
 
 def test_an_absolute_time_keeps_the_high_bits_and_may_overflow(scratch):
     ring, top = Ring(), 3 << 59
-    ring.write(top | (1 << 59) - 5, FE_ID.encode({"id": 1}))
-    ring.write(top | (1 << 59) - 2, FE_ID.encode({"id": 2}), absolute=True)
-    ring.write((top | (1 << 59) - 2) + 9, FE_ID.encode({"id": 3}), absolute=True)
-    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring})).streams
+    ring.write(top | (1 << 59) - 5, FE_FREE.encode({"rinfo": 1}))
+    ring.write(top | (1 << 59) - 2, FE_FREE.encode({"rinfo": 2}), absolute=True)
+    ring.write((top | (1 << 59) - 2) + 9, FE_FREE.encode({"rinfo": 3}), absolute=True)
+    (stream,) = decode(scratch, DomainTrace([FE_FREE], {0: ring})).streams
     assert stream.tsc.tolist() == [top | (1 << 59) - 5, top | (1 << 59) - 2, (top | (1 << 59) - 2) + 9]
 
 
 def test_missed_events_lie_between_two_pages(scratch):
     ring = Ring()
-    ring.write(100, FE_ID.encode({"id": 1}))
+    ring.write(100, FE_FREE.encode({"rinfo": 1}))
     ring.lose(12)
-    ring.write(900, FE_ID.encode({"id": 2}))
+    ring.write(900, FE_FREE.encode({"rinfo": 2}))
     ring.lose()
-    ring.write(950, FE_ID.encode({"id": 3}))
-    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring})).streams
+    ring.write(950, FE_FREE.encode({"rinfo": 3}))
+    (stream,) = decode(scratch, DomainTrace([FE_FREE], {0: ring})).streams
     assert stream.losses == (
         LossWindow("dom0", 0, 100, 900, 12, CPU0, 4096),
         LossWindow("dom0", 0, 900, 950, None, CPU0, 8192),
@@ -229,10 +229,10 @@ def test_missed_events_lie_between_two_pages(scratch):
 )
 def test_losses_that_no_page_tells_of_come_from_stats(scratch, stats, unseen):
     ring = Ring()
-    ring.write(100, FE_ID.encode({"id": 1}))
+    ring.write(100, FE_FREE.encode({"rinfo": 1}))
     ring.lose(3)
-    ring.write(101, FE_ID.encode({"id": 1}))
-    (stream,) = decode(scratch, DomainTrace([FE_ID], {0: ring}, stats={0: stats_text(**stats)})).streams
+    ring.write(101, FE_FREE.encode({"rinfo": 1}))
+    (stream,) = decode(scratch, DomainTrace([FE_FREE], {0: ring}, stats={0: stats_text(**stats)})).streams
     expected = (LossWindow("dom0", 0, 0, FOREVER, unseen, "dom0/trace/stats/cpu0", 0),) if unseen else ()
     assert stream.losses[1:] == expected
 
@@ -248,20 +248,20 @@ def test_a_cpu_whose_pages_are_not_in_the_capture_is_a_loss(scratch):
 
 def test_missed_hits_of_a_probe_are_a_loss_of_that_event_at_any_time(scratch):
     trace = small_domain()
-    trace.profile = "  fe_id      3    2\n  gt_try_end   4   0\n  blkproof/fe_grant 0 1\n  other 1 1\n"
+    trace.profile = "  fe_free      3    2\n  gt_try_end   4   0\n  blkproof/gt_put_free 0 1\n  other 1 1\n"
     assert decode(scratch, trace).losses == tuple(
         LossWindow("dom0", EVERY_CPU, 0, FOREVER, count, "dom0/trace/kprobe_profile", 0, event)
-        for event, count in (("fe_id", 2), ("fe_grant", 1))
+        for event, count in (("fe_free", 2), ("gt_put_free", 1))
     )
 
 
 def test_hits_missed_before_the_trace_was_on_are_no_loss(scratch):
     trace = small_domain()
-    trace.profile = "  fe_id   3   2\n  fe_grant   9   5\n"
+    trace.profile = "  fe_free   3   2\n  gt_put_free   9   5\n"
     decode(scratch, trace)
-    (scratch / "dom0/trace/kprobe_profile.armed").write_text("  fe_id  1  2\n  fe_grant  1  4\n")
+    (scratch / "dom0/trace/kprobe_profile.armed").write_text("  fe_free  1  2\n  gt_put_free  1  4\n")
     (loss,) = ftrace.decode(unsealed(scratch), "dom0").losses
-    assert (loss.event, loss.count) == ("fe_grant", 1)
+    assert (loss.event, loss.count) == ("gt_put_free", 1)
 
 
 @pytest.mark.parametrize("clock", ["[local] global x86-tsc\n", "local x86-tsc\n", ""])
@@ -278,7 +278,7 @@ def full_ring(pages=3):
     while len(ring.pages) < pages:
         tsc += 10
         ring.write(tsc, PATH.encode({"node": "backend/vbd/1/51712" * (tsc % 9), "state": tsc % 7}))
-    return DomainTrace([FE_ID, PATH], {0: ring})
+    return DomainTrace([FE_FREE, PATH], {0: ring})
 
 
 def rows(stream):
@@ -389,9 +389,9 @@ def patch(place, word):
     ],
 )
 def test_broken_pages_are_named_by_their_place(scratch, changes, says, offset):
-    trace = DomainTrace([FE_ID, Probe("gt_try_end", 1401, [("x", "u64"), ("ref", "u32")])])
+    trace = DomainTrace([FE_FREE, Probe("gt_try_end", 1401, [("x", "u64"), ("ref", "u32")])])
     trace.rings[0] = Ring()
-    trace.rings[0].write(5, FE_ID.encode({"id": 1}))
+    trace.rings[0].write(5, FE_FREE.encode({"rinfo": 1}))
     if says is None:
         assert decode(scratch, trace, changes=changes).streams[0].counts == {"mark": 1}
         return
@@ -408,11 +408,11 @@ def test_a_string_beyond_its_record_is_an_error(scratch):
 
 
 def test_a_value_that_does_not_fit_the_schema_is_an_error(scratch):
-    trace = DomainTrace([Probe("fe_grant", 1500, [("gref", "u64")])])
-    trace.record(5, "fe_grant", {"gref": 2**32 - 1})
-    assert decode(scratch, trace).streams[0].payload["fe_grant"]["gref"].tolist() == [2**32 - 1]
-    trace.record(6, "fe_grant", {"gref": 2**32})
-    with pytest.raises(DecodeError, match=r"fe_grant\.gref that fit u32"):
+    trace = DomainTrace([Probe("gt_put_free", 1500, [("ref", "u64")])])
+    trace.record(5, "gt_put_free", {"ref": 2**32 - 1})
+    assert decode(scratch, trace).streams[0].payload["gt_put_free"]["ref"].tolist() == [2**32 - 1]
+    trace.record(6, "gt_put_free", {"ref": 2**32})
+    with pytest.raises(DecodeError, match=r"gt_put_free\.ref that fit u32"):
         decode(scratch, trace)
 
 
@@ -421,13 +421,13 @@ def test_a_value_that_does_not_fit_the_schema_is_an_error(scratch):
     [
         ("header_page", "nonsense\n", "describes a field"),
         ("header_page", "\tfield: u64 timestamp;\toffset:0;\tsize:4;\tsigned:0;\n", "64-bit kernel"),
-        ("formats/blkproof/fe_id", "name: fe_id\n", "tracefs format file"),
+        ("formats/blkproof/fe_free", "name: fe_free\n", "tracefs format file"),
         (
-            "formats/blkproof/fe_id",
+            "formats/blkproof/fe_free",
             "name: x\nID: 3\n\tfield:int a;\toffset:0;\tsize:4;\tsigned:1;\n",
             "common_type",
         ),
-        ("formats/blkproof/fe_id", "ID: 3\n\tfield:int;\n", "describes a field"),
+        ("formats/blkproof/fe_free", "ID: 3\n\tfield:int;\n", "describes a field"),
     ],
 )
 def test_broken_texts_of_tracefs_are_named(scratch, file, text, says):

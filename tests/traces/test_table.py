@@ -21,7 +21,7 @@ from tests.writers.ftrace_writer import Probe, Ring
 
 LOSSES = (
     LossWindow("dom0", 1, 5, 9, 3, "dom0/trace/cpu1.raw", 4096),
-    LossWindow("guest1", -1, 0, 2**64 - 1, None, "guest1/trace/kprobe_profile", 0, "fe_id"),
+    LossWindow("guest1", -1, 0, 2**64 - 1, None, "guest1/trace/kprobe_profile", 0, "fe_free"),
 )
 
 
@@ -70,22 +70,22 @@ def test_rows_are_in_the_order_of_time_and_tell_where_they_are_from():
 
 
 def test_events_at_the_same_time_keep_their_order():
-    names = ["fe_grant", "fe_id", "fe_grant", "fe_recycle", "fe_id"] * 20
+    names = ["gt_put_free", "fe_free", "gt_put_free", "fe_recycle", "fe_free"] * 20
     table = table_of([(name, 5, {}) for name in names])
     assert [e.event for e in table] == names
     assert [e.offset for e in table] == list(range(100))
 
 
 def test_a_cpu_whose_clock_steps_back_keeps_its_order(tmp_path):
-    trace = DomainTrace([Probe("fe_id", 1402, [("id", "u32")])], {0: Ring()})
+    trace = DomainTrace([Probe("fe_free", 1402, [("rinfo", "u32")])], {0: Ring()})
     for number, tsc in enumerate((1000, 1010)):
-        trace.record(tsc, "fe_id", {"id": number})
+        trace.record(tsc, "fe_free", {"rinfo": number})
     trace.rings[0].flush()
-    trace.record(1005, "fe_id", {"id": 2})
-    trace.record(1007, "fe_id", {"id": 3}, cpu=1)
+    trace.record(1005, "fe_free", {"rinfo": 2})
+    trace.record(1007, "fe_free", {"rinfo": 3}, cpu=1)
     write_capture(tmp_path / "run", {"dom0": trace}, [])
     table = EventTable.build(Capture.open(tmp_path / "run"))
-    assert [(e.id, e.tsc) for e in table.rows(["fe_id"])] == [(0, 1000), (3, 1007), (1, 1010), (2, 1005)]
+    assert [(e.rinfo, e.tsc) for e in table.rows(["fe_free"])] == [(0, 1000), (3, 1007), (1, 1010), (2, 1005)]
 
 
 def test_columns_of_one_kind():
@@ -109,23 +109,23 @@ def test_columns_of_one_kind():
 
 def test_literal_events_are_checked():
     with pytest.raises(ValueError, match="event 1: there is no event 'nonsense'"):
-        table_of([("fe_id", 5, {}), ("nonsense", 6, {})])
-    with pytest.raises(ValueError, match=r"fe_id has no \['ident'\]"):
-        table_of([("fe_id", 5, {"ident": 5})])
+        table_of([("fe_free", 5, {}), ("nonsense", 6, {})])
+    with pytest.raises(ValueError, match=r"fe_free has no \['ident'\]"):
+        table_of([("fe_free", 5, {"ident": 5})])
     with pytest.raises(OverflowError):
-        table_of([("fe_grant", 5, {"gref": -1})])
+        table_of([("gt_put_free", 5, {"ref": -1})])
 
 
 def test_literal_tables_are_fully_armed_unless_told_otherwise():
-    assert table_of([]).probes["guest1"] >= {"fe_id", "mark", "xs_write"}
-    assert "fe_id" not in table_of([]).probes["dom0"]
+    assert table_of([]).probes["guest1"] >= {"fe_free", "mark", "xs_write"}
+    assert "fe_free" not in table_of([]).probes["dom0"]
     assert table_of([], probes={"dom0": ["be_map"]}).probes == {"dom0": frozenset({"be_map"})}
 
 
 def test_build_joins_all_recorders_on_one_clock(tmp_path):
     dom0 = small_domain(1000)
-    dom0.profile = "  fe_id 3 2\n"
-    dom0.probes.append(Probe("fe_grant", 1500, [("ref", "u32")]))
+    dom0.profile = "  fe_free 3 2\n"
+    dom0.probes.append(Probe("gt_put_free", 1500, [("gref", "u32")]))
     windows = [
         xentrace_writer.window(0, xentrace_writer.grant_map(1012, 1), xentrace_writer.lost(1030, 4, 1020))
     ]
@@ -134,17 +134,17 @@ def test_build_joins_all_recorders_on_one_clock(tmp_path):
     assert [(e.tsc, e.source, e.event) for e in table] == [
         (1000, "dom0", "mark"),
         (1005, "guest1", "mark"),
-        (1010, "dom0", "fe_id"),
+        (1010, "dom0", "fe_free"),
         (1012, "xen", "xen_map"),
-        (1015, "guest1", "fe_id"),
+        (1015, "guest1", "fe_free"),
         (1020, "dom0", "gt_try_end"),
         (1025, "guest1", "gt_try_end"),
     ]
     assert [(loss.source, loss.begin_tsc, loss.count, loss.event) for loss in table.losses] == [
         ("xen", 1020, 4, None),
-        ("dom0", 0, 2, "fe_id"),
+        ("dom0", 0, 2, "fe_free"),
     ]
-    assert table.missing == {"dom0": {"fe_grant": ("gref",)}}
+    assert table.missing == {"dom0": {"gt_put_free": ("ref",)}}
     assert table.probes["xen"] == {"xen_map", "xen_unmap"}
     assert table.counts["xen"] == {"LOST_RECORDS": 1, "MEM_PAGE_GRANT_MAP": 1}
 
@@ -196,9 +196,9 @@ def test_parquet_can_be_queried_by_event_and_field(tmp_path):
     import pyarrow.parquet as pq
 
     path = tmp_path / "events.parquet"
-    table_of([("be_request", 5, {"id": 2**64 - 1}), ("fe_id", 4, {})]).to_parquet(path)
+    table_of([("be_request", 5, {"id": 2**64 - 1}), ("fe_free", 4, {})]).to_parquet(path)
     assert pq.read_table(path, columns=["event", "be_request.id"]).to_pylist() == [
-        {"event": "fe_id", "id": None},
+        {"event": "fe_free", "id": None},
         {"event": "be_request", "id": 2**64 - 1},
     ]
 

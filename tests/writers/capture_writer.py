@@ -70,9 +70,11 @@ class DomainTrace:
 
 def small_domain(begin: int = 1000) -> DomainTrace:
     """A domain with two probes and a few events."""
-    trace = DomainTrace([Probe("gt_try_end", 1401, [("ref", "u32")]), Probe("fe_id", 1402, [("id", "s32")])])
+    trace = DomainTrace(
+        [Probe("gt_try_end", 1401, [("ref", "u32")]), Probe("fe_free", 1402, [("rinfo", "s32")])]
+    )
     trace.mark(begin, "blkproof:armed")
-    trace.record(begin + 10, "fe_id", {"id": 3})
+    trace.record(begin + 10, "fe_free", {"rinfo": 3})
     trace.record(begin + 20, "gt_try_end", {"ref": 9})
     return trace
 
