@@ -16,7 +16,7 @@ interrupt carries the pid of the thread that it interrupted.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -55,16 +55,16 @@ class BackReplay:
     """Feed it every backend event in order; then read ``rings``, ``mappings`` and ``unmappings``.
 
     Only grants that were mapped inside the block backend's own mapping function are followed: other drivers
-    of the same domain map grants too.  ``mapped_of`` and ``unmapped_of`` count those of all drivers, by the
-    domid that granted them.
+    of the same domain map grants too.  ``mapped_of`` and ``unmapped_of`` are the ticks of those of all
+    drivers, by the domid that granted them.
     """
 
     def __init__(self) -> None:
         self.rings: list[BackRing] = []
         self.mappings: list[Mapping] = []
         self.unmappings: list[Unmapping] = []
-        self.mapped_of: Counter[int] = Counter()
-        self.unmapped_of: Counter[int] = Counter()
+        self.mapped_of: defaultdict[int, list[int]] = defaultdict(list)
+        self.unmapped_of: defaultdict[int, list[int]] = defaultdict(list)
         self._current: dict[int, BackRing] = {}
         self._threads: dict[tuple[str, int], _Thread] = {}
         # A handle is free for a new mapping before the event of its unmap is recorded; the address differs.
@@ -192,7 +192,7 @@ class BackReplay:
         ops = wire.map_ops(event)
         for op in ops:
             if op.status == wire.OKAY:
-                self.mapped_of[op.dom] += 1
+                self.mapped_of[op.dom].append(event.tsc)
                 self._domain[op.handle] = op.dom
         if call is None:
             return
@@ -217,7 +217,7 @@ class BackReplay:
         for op in wire.unmap_ops(event):
             domid = self._domain.get(op.handle)
             if domid is not None and op.status == wire.OKAY:
-                self.unmapped_of[domid] += 1
+                self.unmapped_of[domid].append(event.tsc)
             before = self._last.get(op.handle)
             if before is None:
                 continue

@@ -106,8 +106,9 @@ def _observers(run: History, metrics: Metrics) -> list[str]:
     if run.lost:
         # Lost records explain any difference; what the drivers' kernels lost the rules tell.
         return [words(window) for window in run.lost if window.source == "xen"]
+    counts = [(f"{o.what} from {i.name!r} on", o) for i in metrics.intervals for o in i.observed]
     return [
-        f"the observers disagree on {o.what}: frontend {o.frontend}, backend {o.backend}, Xen {o.xen}"
-        for o in metrics.observed
+        f"the observers disagree on {what}: frontend {o.frontend}, backend {o.backend}, Xen {o.xen}"
+        for what, o in [*((o.what, o) for o in metrics.observed), *counts]
         if not o.agree
     ]

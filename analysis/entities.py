@@ -249,6 +249,7 @@ class Grant:
     """
 
     event: Event
+    half: FrontHalf | None
     closing: Event | None = None
     ended: Event | None = None
 
@@ -290,6 +291,15 @@ class FrontHalf:
     def sectors(self) -> int:
         """Length that the block layer asked for, in 512-byte sectors."""
         return int(self.queue.bytes) // wire.SECTOR_BYTES
+
+    @property
+    def uses(self) -> int:
+        """Grants that it has on the ring: one for each segment, and for each indirect page."""
+        if self.push is None:
+            return 0
+        if self.push.op != wire.INDIRECT:
+            return int(self.push.nr)
+        return int(self.push.indirect_nr) + wire.indirect_pages(self.push.indirect_nr)
 
     def take_in(self, segments: dict[int, wire.Segment]) -> None:
         """Take in segments of an indirect request by their numbers."""

@@ -84,9 +84,11 @@ class FrontReplay:
 
     def _gt_grant(self, event: Event) -> None:
         half = self._cpu(event).queueing
-        grant = Grant(event)
+        if half is not None and half.push is not None:
+            half = None
+        grant = Grant(event, half)
         self._granted[event.source, event.ref] = grant
-        if half is not None and half.push is None:
+        if half is not None:
             half.grants.append(grant)
             self.grants.append(grant)
 

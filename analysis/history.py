@@ -41,10 +41,10 @@ _SAMPLE: Final = 16
 class History:
     """What happened: rings with their requests, mappings, grants, xenstore, and what may be missing.
 
-    ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` count those of
-    all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks between which
-    events were recorded.  If they were marked, ``armed`` are those between which the backend's kernel
-    recorded, ``load`` those of the guest's load, and ``rest`` those after it and before the detaching.
+    ``mappings`` and ``unmappings`` are the block backend's, ``mapped_of`` and ``unmapped_of`` the ticks of
+    those of all drivers of its domain, by the domid that granted.  ``begin`` and ``end`` are the ticks
+    between which events were recorded.  If they were marked, ``armed`` are those between which the backend's
+    kernel recorded, ``load`` those of the guest's load, and ``rest`` those after it and before the detaching.
     ``lost`` are the losses that count.
     """
 
@@ -57,8 +57,8 @@ class History:
     unmappings: tuple[Unmapping, ...]
     grants: tuple[Grant, ...]
     ring_pages: tuple[Grant, ...]
-    mapped_of: abc.Mapping[int, int]
-    unmapped_of: abc.Mapping[int, int]
+    mapped_of: abc.Mapping[int, abc.Sequence[int]]
+    unmapped_of: abc.Mapping[int, abc.Sequence[int]]
     switches: tuple[Event, ...]
     begin: int
     end: int

@@ -20,6 +20,7 @@ def measure(run: History) -> Metrics:
     outstanding = _outstanding(run.rings)
     sizes = [int(half.taken.nr_ents) for half in halves]
     begin, end = run.load or (run.begin, run.end)
+    parts = observers.by_interval(run)
     return Metrics(
         requests=len(halves),
         reads=kinds[wire.READ],
@@ -43,7 +44,8 @@ def measure(run: History) -> Metrics:
         stages=_stages(run.rings),
         tree=tree,
         outstanding=outstanding,
-        observed=observers.observed(run),
+        observed=observers.observed(run, parts),
+        intervals=parts,
     )
 
 

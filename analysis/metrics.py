@@ -29,6 +29,25 @@ class Observed:
         """Tell whether all who can see it counted the same."""
         return len({count for count in (self.frontend, self.backend, self.xen) if count is not None}) <= 1
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as plain data."""
+        return {
+            "what": self.what,
+            "frontend": self.frontend,
+            "backend": self.backend,
+            "xen": self.xen,
+            "agree": self.agree,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What the observers counted from the harness' mark ``name`` to the next, ``ticks`` later."""
+
+    name: str
+    ticks: int
+    observed: tuple[Observed, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -74,6 +93,7 @@ class Metrics:
     tree: Steps = field(default_factory=Steps)
     outstanding: Steps = field(default_factory=Steps)
     observed: tuple[Observed, ...] = ()
+    intervals: tuple[Interval, ...] = ()
 
     @property
     def segments_per_request(self) -> float | None:
@@ -111,7 +131,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain data; curves stay out, stages shrink to their medians."""
-        curves = {"stages", "tree", "outstanding", "observed", "segments"}
+        curves = {"stages", "tree", "outstanding", "observed", "intervals", "segments"}
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in curves}
         shares = (
             "segments_per_request",
@@ -126,8 +146,9 @@ class Metrics:
             **{name: getattr(self, name) for name in shares},
             "segments": {str(count): requests for count, requests in sorted(self.segments.items())},
             "median_ticks": {stage: median(ticks) for stage, ticks in self.stages.items() if ticks},
-            "observed": [
-                {"what": o.what, "frontend": o.frontend, "backend": o.backend, "xen": o.xen, "agree": o.agree}
-                for o in self.observed
+            "observed": [o.to_json() for o in self.observed],
+            "intervals": [
+                {"from": i.name, "ticks": i.ticks, "observed": [o.to_json() for o in i.observed]}
+                for i in self.intervals
             ],
         }

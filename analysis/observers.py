@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from blkproof.analysis.entities import Device, Mapping
+from blkproof.analysis.entities import Device, Grant, Mapping
 from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
-from blkproof.analysis.metrics import Observed
-from blkproof.traces.events import UNMAPS_IN
+from blkproof.analysis.intervals import intervals, totals
+from blkproof.analysis.metrics import Interval, Observed
+from blkproof.traces.gnttab import GrantDump
 
 
-def observed(run: History) -> tuple[Observed, ...]:
-    """Return what could be counted by more than one observer."""
+def by_interval(run: History) -> tuple[Interval, ...]:
+    """Return the maps and unmaps between the harness' marks, if all three observers left a recording."""
+    return intervals(run) if _all_recorded(run) else ()
+
+
+def observed(run: History, parts: Sequence[Interval]) -> tuple[Observed, ...]:
+    """Return what could be counted by more than one observer, of ``parts`` the sums."""
     counts = [*_requests(run)]
-    if _all_recorded(run):
-        counts += _grants(run)
-    if _all_recorded(run) and run.facts.attached is not None and run.rest is not None:
-        counts += _at_rest(run, run.rest)
+    if parts:
+        mapped, unmapped = totals(parts)
+        ended = all(grant.ended is not None for grant in (*run.grants, *run.ring_pages))
+        # A grant that the frontend has ended was unmapped as often as it was mapped.
+        counts += [mapped, replace(unmapped, frontend=mapped.frontend if ended else None)]
+        counts += _at_rest(run)
+        counts += _at_end(run)
     return tuple(counts)
 
 
@@ -31,8 +40,10 @@ def acquit(run: History) -> History:
     """
     if any(window.source == "xen" for window in run.lost) or not _all_recorded(run):
         return run
-    mapped, unmapped = _grants(run)
-    sound = ({"gt_map"} if mapped.agree else set()) | (set(UNMAPS_IN) if unmapped.agree else set())
+    mapped, unmapped = totals(by_interval(run))
+    sound = ({"gt_map"} if mapped.backend == mapped.xen else set()) | (
+        {"gt_unmap", "gt_unmap_many"} if unmapped.backend == unmapped.xen else set()
+    )
     lost = tuple(window for window in run.lost if window.source != BACKEND or window.event not in sound)
     return replace(run, lost=lost)
 
@@ -55,86 +66,74 @@ def _requests(run: History) -> tuple[Observed, Observed]:
     )
 
 
-def _grants(run: History) -> tuple[Observed, Observed]:
-    """Count the grants of the guests that were mapped and unmapped, by any driver."""
-    domids = set(run.facts.domids.values())
-    maps = sum(count for domid, count in run.mapped_of.items() if domid in domids)
-    unmaps = sum(count for domid, count in run.unmapped_of.items() if domid in domids)
-    rings = _ring_pages(run, domids)
-    return (
-        Observed(
-            "grants mapped",
-            backend=maps + rings[0] if rings else None,
-            xen=_recorded(run, "xen_map", domids),
-        ),
-        Observed(
-            "grants unmapped",
-            backend=unmaps + rings[1] if rings else None,
-            xen=_recorded(run, "xen_unmap", domids),
-        ),
-    )
+def _at_rest(run: History) -> list[Observed]:
+    """Count the disk's grants that are mapped after the load: by the events, and in Xen's own list.
 
-
-def _ring_pages(run: History, domids: set[int]) -> tuple[int, int] | None:
-    """Count the pages of rings that were mapped and unmapped; None where the probes for it were not armed.
-
-    They are mapped by a hypercall of their own.  When a frontend's state is seen twice, a backend that is
-    not yet connected unmaps its ring and maps it again (Linux frontend_changed): that is legal.
+    In that list the disk's are told from others by reference and frame.  The frontend knows which grants it
+    has not ended; the backend maps them all, unless they don't fit in its tree.
     """
-    if not run.table.probes.get(BACKEND, frozenset()) >= {"gt_map_ring", "gt_unmap_ring"}:
-        return None
-    pages: dict[str, int] = {}
-    maps = unmaps = 0
-    for event in run.table.rows(["gt_map_ring", "gt_unmap_ring"]):
-        if _granter(event.node) not in domids:
-            continue
-        if event.event == "gt_map_ring":
-            pages[event.node] = event.n
-            maps += event.n
-        else:
-            unmaps += pages.get(event.node, 1)
-    return maps, unmaps
-
-
-def _granter(node: str) -> int | None:
-    """Return the domid in the path of a backend, ``backend/<kind>/<domid>/<device>``."""
-    parts = node.split("/")
-    return int(parts[2]) if len(parts) > 2 and parts[2].isdecimal() else None
-
-
-def _recorded(run: History, name: str, domids: set[int]) -> int:
-    """Count Xen's records of a kind while the backend's kernel was recording too."""
-    if not run.table.count(name):
-        return 0
-    begin, end = run.armed or (run.begin, run.end)
-    tsc = run.table.tsc[run.table.index[name]]
-    ours = np.isin(run.table.payload[name]["dom"], sorted(domids))
-    return int((ours & (tsc >= begin) & (tsc <= end)).sum())
-
-
-def _at_rest(run: History, rest: tuple[int, int]) -> list[Observed]:
-    """Count the disk's grants that were mapped after the load: by the events, and in Xen's own list.
-
-    In that list the disk's are told from others by reference and frame.
-    """
+    if run.facts.attached is None or run.rest is None:
+        return []
     counts = []
     for device in sorted({ring.device for ring in run.rings}):
-        live = {m.op.gref for m in run.mappings if _of(m, device) and _throughout(m, *rest)}
-        moved = any(_of(m, device) and _within(m, *rest) for m in run.mappings)
-        if moved:
+        mappings = [mapping for mapping in run.mappings if _of(mapping, device)]
+        if any(_within(mapping, *run.rest) for mapping in mappings):
             continue
-        ring_refs = {int(event.value) for event in run.store.ring_pages(device) if event.value.isdecimal()}
-        granted = {
-            g.event.ref: g.event.frame for g in (*run.grants, *run.ring_pages) if g.event.tsc <= rest[1]
-        }
-        assert run.facts.attached is not None
-        listed = {
-            active.ref
-            for active in run.facts.attached.mapped_by(device.domid, 0)
-            if granted.get(active.ref) == active.mfn
-        }
-        counts.append(Observed("grants mapped at rest", backend=len(live | ring_refs), xen=len(listed)))
+        live = {m.op.gref for m in mappings if _throughout(m, *run.rest)}
+        pages = {int(event.value) for event in run.store.ring_pages(device) if event.value.isdecimal()}
+        kept_all = all(mapping.entry is not None and mapping.op.gref in live for mapping in mappings)
+        ended_all = not any(ring.persistent is not False for ring in run.rings if ring.device == device)
+        held = {g.event.ref for g in _granted(run, device) if _holds(g, run.rest[0])}
+        counts.append(
+            Observed(
+                "grants mapped at rest",
+                frontend=len(held | pages) if kept_all or ended_all else None,
+                backend=len(live | pages),
+                xen=len(_listed(run, device, run.facts.attached, run.rest[1])),
+            )
+        )
     return counts
+
+
+def _at_end(run: History) -> list[Observed]:
+    """Count the disk's grants that are mapped after it was detached; a frontend that has ended all says none.
+
+    An end that the frontend put off says nothing: it tries again later.
+    """
+    if run.facts.detached is None or not run.facts.detached.complete:
+        return []
+    counts = []
+    for device in sorted({ring.device for ring in run.rings}):
+        if run.closed(device, 0) is None:
+            continue
+        ended_all = all(grant.ended is not None for grant in (*_granted(run, device), *run.ring_pages))
+        mappings = [m for m in run.mappings if _of(m, device) and m.unmapped is None]
+        if any(mapping.hidden for mapping in mappings):
+            continue
+        counts.append(
+            Observed(
+                "grants mapped after the detaching",
+                frontend=0 if ended_all else None,
+                backend=len({m.op.gref for m in mappings}),
+                xen=len(_listed(run, device, run.facts.detached, run.end)),
+            )
+        )
+    return counts
+
+
+def _listed(run: History, device: Device, dump: GrantDump, tsc: int) -> set[int]:
+    granted = {g.event.ref: g.event.frame for g in (*run.grants, *run.ring_pages) if g.event.tsc <= tsc}
+    return {a.ref for a in dump.mapped_by(device.domid, 0) if granted.get(a.ref) == a.mfn}
+
+
+def _granted(run: History, device: Device) -> list[Grant]:
+    """Return the grants that the frontend gave for requests on ``device``."""
+    fronts = {id(ring.front) for ring in run.rings if ring.device == device}
+    return [grant for grant in run.grants if grant.half is not None and id(grant.half.ring) in fronts]
+
+
+def _holds(grant: Grant, tsc: int) -> bool:
+    return grant.event.tsc <= tsc and (grant.ended is None or grant.ended.tsc > tsc)
 
 
 def _of(mapping: Mapping, device: Device) -> bool:

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "image": ("image:image", "Build, list and lock images."),
     "list": ("scenarios:list_", "List the scenarios."),
     "run": ("run:run", "Run scenarios on a real Xen and check what happened."),
+    "cost": ("cost:cost", "Measure what tracing a scenario costs."),
     "check": ("check:check", "Check a capture again."),
     "explain": ("explain:explain", "Tell what a capture shows, finding by finding."),
     "report": ("report:report", "Write the HTML report of captures."),

@@ -10,11 +10,13 @@ from typing import Annotated, Final
 
 from blkproof.harness.errors import ScenarioError
 from blkproof.harness.settings import SETTINGS
+from blkproof.traces.marks import JOB_BEGINS, JOB_ENDS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 DIRECTORY: Final = Path(__file__).parent / "scenarios"
 _OURS: Final = frozenset({"filename", "randseed", "output", "output-format"})
 """What fio is told by us."""
+_MARKS: Final = MappingProxyType({"prerun": JOB_BEGINS, "postrun": JOB_ENDS})
 
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -65,9 +67,16 @@ class Scenario(BaseModel):
         return {**defaults, **self.settings, **asked}
 
     def job(self, disk: str) -> str:
-        """Return fio's job file for a disk."""
-        options = {"filename": disk, "randseed": self.seed, **self.fio}
+        """Return fio's job file for a disk; where the job begins and ends, it marks the guest's trace."""
+        marks = {f"exec_{when}": self._marked(f"exec_{when}", mark) for when, mark in _MARKS.items()}
+        options = {"filename": disk, "randseed": self.seed, **self.fio, **marks}
         return "\n".join([f"[{self.name}]", *(f"{name}={value}" for name, value in options.items()), ""])
+
+    def _marked(self, option: str, mark: str) -> str:
+        """Return a command of the job's with the mark behind it, as fio hands it to a shell."""
+        # Fio adds where the output of the last command goes to, and takes a semicolon for a comment.
+        put = f"echo {mark} > /sys/kernel/tracing/trace_marker || :"
+        return f"{self.fio[option]} && ({put})" if option in self.fio else put
 
 
 def list_scenarios() -> list[Scenario]:

@@ -15,7 +15,7 @@ class Setting:
 
     ``choices`` maps a value to ``{side: {parameter: value}}``.  Where ``number`` is given, each whole
     number in that range is a value too; it goes as it is to the parameter ``parameter`` of each of
-    ``sides``, if any.  Settings of the machine itself are read in :mod:`blkproof.harness.session`.
+    ``sides``, if any.  Settings of the machine itself are read in :mod:`blkproof.harness.recording`.
     """
 
     meaning: str

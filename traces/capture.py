@@ -91,6 +91,12 @@ class Capture:
             )
         return cls(directory, run, files, hashlib.sha256(raw).hexdigest())
 
+    @classmethod
+    def unsealed(cls, path: Path) -> Self:
+        """Look into a directory that a run has filled, before (or without regard to) its sealing."""
+        files = {name: FileEntry("", (path / name).stat().st_size) for name in _walk(path)}
+        return cls(path, {}, files, "")
+
     def has(self, name: str) -> bool:
         """Tell whether the capture holds the file ``name`` (relative path)."""
         return name in self.files

@@ -35,6 +35,7 @@ def run_object(run: Run, comparison: Comparison | None = None) -> dict[str, Any]
         ],
         "ended": run.info.get("ended"),
         "drivers": dict(run.table("variants")),
+        "tracing_cost": dict(run.table("tracing_cost")),
         "compare": comparison.to_json() if comparison else None,
     }
 

@@ -122,11 +122,41 @@ def quality(runs: Sequence[Run]) -> Row:
                 "lost_words": _losses(run),
                 "armed": "—" if run.quality.armed is None else f"{run.quality.armed}",
                 "missing": ", ".join(run.quality.missing) or ("—" if run.quality.armed is None else "none"),
+                "cost": _cost(run),
                 "observed": [_counts(seen[what]) if what in seen else None for what in observed],
             }
         )
     heads = [what[:1].upper() + what[1:] for what in observed]
-    return {"names": names, "observed": heads, "rows": rows, "sentence": _quality_sentence(runs)}
+    return {
+        "names": names,
+        "observed": heads,
+        "rows": rows,
+        "intervals": [row for run in runs for row in _intervals(run)],
+        "sentence": _quality_sentence(runs),
+    }
+
+
+def _intervals(run: Run) -> list[Row]:
+    """Lay out what the observers counted between two marks, where they counted anything."""
+    return [
+        {
+            "label": run.title,
+            "name": interval.name,
+            "observed": [{"what": item.what, **_counts(item)} for item in interval.observed],
+        }
+        for interval in run.verdict.metrics.intervals
+        if any(item.frontend or item.backend or item.xen for item in interval.observed)
+    ]
+
+
+def _cost(run: Run) -> str:
+    """Say what tracing cost, or why that is not known."""
+    cost = run.table("tracing_cost")
+    numbers = [cost.get(key) for key in ("percent", "off", "on")]
+    if not all(isinstance(number, int | float) for number in numbers):
+        return str(cost.get("why", "not measured"))
+    percent, off, on = numbers
+    return f"{percent:+.1f} %: {on:,} {cost.get('unit', '')} in place of {off:,}"
 
 
 def _losses(run: Run) -> str:
@@ -146,7 +176,9 @@ def _quality_sentence(runs: Sequence[Run]) -> str:
     lost = sum(run.quality.lost for run in runs)
     missing = sorted({probe for run in runs for probe in run.quality.missing})
     blind = sum(run.quality.armed is None for run in runs)
-    differ = sum(not item.agree for run in runs for item in run.verdict.metrics.observed)
+    all_counts = [item for run in runs for item in run.verdict.metrics.observed]
+    all_counts += [item for run in runs for i in run.verdict.metrics.intervals for item in i.observed]
+    differ = sum(not item.agree for item in all_counts)
     parts = [f"{plural(lost, 'record')} lost" if lost else "No record was lost"]
     if missing:
         parts.append(f"missing probes: {', '.join(missing)}")

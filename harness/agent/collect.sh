@@ -4,7 +4,7 @@
 stop_recording() {
     stop $OUT/dom0/trace
     read -r xentrace < $WORK/xentrace.pid
-    kill "$xentrace"
+    [ ! -e "/proc/$xentrace" ] || kill "$xentrace"
 }
 
 # grants NAME: has Xen print its own list of mapped grants.  It may be longer than Xen's memory of what it

@@ -52,6 +52,14 @@ next_event() {
     return 1
 }
 
+# disarm WHO: takes WHO's probes away.  One that sleeps is held by the trigger that is to wake it.
+disarm() {
+    while read -r event trigger; do
+        echo "!$trigger" > "$TRACING/events/blkproof/$event/trigger" || return 1
+    done < "$AGENT/$1.asleep"
+    echo 0 > $TRACING/events/blkproof/enable && echo > $TRACING/kprobe_events
+}
+
 # record DIRECTORY, stop DIRECTORY: the trace records from here on, and no more.  Hits that probes miss
 # before and after don't matter, so their count is kept at both ends.
 record() {

@@ -48,7 +48,7 @@ def test_what_is_asked_goes_before_the_scenario_and_that_before_the_default(scen
 
 def test_the_job_is_for_the_disk_and_follows_the_seed(scenario):
     lines = scenario(WHOLE).job("/dev/xvdz").splitlines()
-    assert lines == ["[mine]", "filename=/dev/xvdz", "randseed=7", "rw=randwrite", "iodepth=4"]
+    assert lines[:-2] == ["[mine]", "filename=/dev/xvdz", "randseed=7", "rw=randwrite", "iodepth=4"]
 
 
 def test_settings_and_load_may_be_left_at_their_defaults(scenario):
@@ -115,6 +115,14 @@ def test_a_scenario_that_there_is_not_is_answered_with_those_that_there_are():
 def test_a_setting_or_value_that_there_is_not(asked, says):
     with pytest.raises(ScenarioError, match=says):
         load_scenario("basic").resolve(asked)
+
+
+def test_a_job_marks_where_it_begins_and_ends():
+    mine = load_scenario("basic").model_copy(update={"fio": {"exec_prerun": "true"}})
+    lines = mine.job("/dev/xvda").splitlines()
+    marker = "/sys/kernel/tracing/trace_marker || :"
+    assert f"exec_prerun=true && (echo blkproof:io > {marker})" in lines
+    assert f"exec_postrun=echo blkproof:io-done > {marker}" in lines
 
 
 @pytest.mark.parametrize("name", SETTINGS)

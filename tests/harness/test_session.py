@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from blkproof.harness import session
+from blkproof.harness import cost, recording, session
 from blkproof.harness.errors import HarnessError, Loss, MachineLost, ScenarioError, SessionError, SshError
 from blkproof.harness.host import Accelerator
 from blkproof.harness.probes.compiler import Probes
@@ -105,8 +105,10 @@ def record(tmp_path, monkeypatch):
         btf=image_files.pop("btf"),
         modules=image_files,
     )
-    monkeypatch.setattr(session, "load_probes", lambda *_: Probes((), {"be_get": "it was inlined"}))
+    monkeypatch.setenv("BLKPROOF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(recording, "load_probes", lambda *_: Probes((), {"be_get": "it was inlined"}))
     monkeypatch.setattr(session, "qemu_version", lambda _: "7.2")
+    monkeypatch.setattr(cost, "qemu_version", lambda _: "7.2")
 
     def prepare(**how):
         machine = PlayedMachine(tmp_path, **how)
@@ -119,7 +121,7 @@ def record(tmp_path, monkeypatch):
             def parked(self, preparation, rescue):  # noqa: ARG002 - Pool.parked's signature
                 yield machine
 
-        monkeypatch.setattr(session, "Pool", PlayedPool)
+        monkeypatch.setattr(recording, "Pool", PlayedPool)
 
         def run(settings=None, out=tmp_path / "out", drivers=None, said=print):
             return session.run(
@@ -145,6 +147,9 @@ def test_a_good_run_becomes_a_sealed_capture(record):
     assert capture.run["missing"] == {"be_get": "it was inlined"}
     assert capture.run["settings"]["persistent"] == "off"
     assert capture.run["accelerator"] == {"name": "tcg", "why": "played"}
+    assert capture.run["tracing_cost"] == {
+        "why": "not measured; `blkproof cost basic --set persistent=off` measures it"
+    }
     assert capture.run["vdevs"] == {"guest1": [51712]}
     assert capture.domids == {"guest1": 3}
     assert set(capture.run["drivers"]) == {"xen_blkback", "xen_blkfront"}
@@ -317,4 +322,4 @@ def test_the_manifest_names_no_path_of_this_host(record, tmp_path):
     run, _ = record()
     assert str(tmp_path) not in json.dumps(Capture.open(run()).run)
     assert issubclass(SessionError, HarnessError)
-    assert Path(session.DISK).name == "xvda"
+    assert Path(recording.DISK).name == "xvda"

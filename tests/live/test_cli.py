@@ -89,6 +89,19 @@ def test_same_captures_same_report(matrix, tmp_path: Path):
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
+def test_what_tracing_costs_is_measured_and_stands_in_later_captures(tmp_path: Path):
+    done = blkproof("cost", "basic", "--json")
+    assert done.returncode == exits.PASS, done.stderr
+    (found,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert found["requests"] > 1000
+    assert 0 < found["off"] < found["on"]
+    assert found["parts"].keys() == {"xen", "dom0", "guest"}
+    # What they cost apart is what they cost together, but for what differs between any two runs.
+    assert sum(found["parts"].values()) == pytest.approx(found["on"] - found["off"], rel=0.1)
+    done = blkproof("run", "basic", "--out", tmp_path / "runs", "--json")
+    assert json.loads(done.stdout)["tracing_cost"]["on"] == found["on"]
+
+
 def test_every_event_can_be_exported(matrix, tmp_path: Path):
     _, runs = matrix
     target = tmp_path / "events.parquet"

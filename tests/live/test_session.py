@@ -8,7 +8,7 @@ import pytest
 from blkproof.analysis.check import check, examine
 from blkproof.analysis.verdict import Outcome
 from blkproof.analysis.wire import INDIRECT
-from blkproof.harness import session
+from blkproof.harness import recording, session
 from blkproof.harness.accel import probe
 from blkproof.harness.errors import SessionError
 from blkproof.harness.parking import preparation
@@ -288,7 +288,7 @@ def test_qemu_may_be_killed_in_mid_run(fault, monkeypatch):
         if text == "load":
             os.kill(pids[-1], signal.SIGKILL)
 
-    monkeypatch.setattr(session, "Pool", WatchedPool)
+    monkeypatch.setattr(recording, "Pool", WatchedPool)
     capture = fault("sleep 1000", progress=kill_when_loading)
     assert capture.run["ended"] == "qemu-died"
     assert capture.has("consoles/qemu.log")

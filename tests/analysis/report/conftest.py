@@ -24,6 +24,7 @@ INFO: Mapping[str, Any] = {
     "seconds": 3.14,
     "started": "2026-11-20T09:31:07Z",
     "ended": "ok",
+    "tracing_cost": {"off": 1000, "on": 1234, "percent": 23.4, "unit": "instructions per request"},
 }
 
 METRICS = Metrics(

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from blkproof.analysis.metrics import Observed
+from blkproof.analysis.metrics import Interval, Observed
 from blkproof.analysis.report.html import render, write_report
 from blkproof.analysis.report.model import Feature, Quality, Run, Source
 from blkproof.analysis.verdict import Outcome
@@ -61,6 +61,7 @@ def test_a_clean_run_is_told_from_verdict_to_command(make_run: Callable[..., Run
         "16.50 16.50 16.50",
         "4,312 not comparable: TCG",
         "cap 1056, far above",
+        "+23.4 %: 1,234 instructions per request in place of 1,000",
         "ring size 32",
         "No rule was broken in any run.",
         "10 handles were mapped before the trace was armed",
@@ -172,6 +173,16 @@ def test_losses_missing_probes_and_disagreement_are_said_first(make_run: Callabl
         "dom0 lost 12 records",
     ):
         assert words in text
+
+
+def test_what_was_counted_between_marks_stands_side_by_side(make_run: Callable[..., Run]) -> None:
+    quiet = Interval("loaded", 5, (Observed("grants mapped", 0, 0, 0),))
+    load = Interval("<i>load", 5, (Observed("grants mapped", 88, 87, 87), Observed("x", None, 4, 4)))
+    run = make_run(metrics=replace(make_run().verdict.metrics, intervals=(quiet, load)))
+    text = Page(render([run])).text
+    assert "<i>load frontend 88 backend 87 Xen 87 ≠ differ backend 4 Xen 4" in text
+    assert "the observers differ in 1 count." in text
+    assert "loaded" not in text
 
 
 @pytest.mark.parametrize(

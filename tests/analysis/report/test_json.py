@@ -25,9 +25,16 @@ def test_keys_are_fixed(broken_run: Run) -> None:
         "features",
         "ended",
         "drivers",
+        "tracing_cost",
         "compare",
     ]
     assert told["outcome"] == "fail"
+    assert told["tracing_cost"] == {
+        "off": 1000,
+        "on": 1234,
+        "percent": 23.4,
+        "unit": "instructions per request",
+    }
     assert (told["accelerator"], told["seconds"]) == ("tcg", 3.14)
     assert told["settings"] == {"persistent": "off", "indirect": "on"}
     assert told["rules"]["R52"] == {
