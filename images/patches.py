@@ -5,7 +5,9 @@ A mail may be quoted-printable or base64. Letters without a diff (cover letters,
 
 import email
 import email.policy
+import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -15,6 +17,8 @@ from pathlib import Path
 
 from blkproof.images.errors import DriverError
 
+_GZIP = b"\x1f\x8b"
+"""How a compressed mbox begins, the form in which archives of lists give one away."""
 _ENVELOPE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\n", re.MULTILINE)
 """The line before each mail of an mbox; a sentence that begins with From has no time of day in it."""
 _MAIL = re.compile(rb"\A(?:[A-Za-z][A-Za-z0-9-]*:.*\n(?:[ \t].*\n)*)+\r?\n")
@@ -58,8 +62,11 @@ def read_patches(file: Path) -> list[Patch]:
     """Return the patches in a file, in their order; DriverError if it holds none."""
     try:
         text = file.read_bytes()
-    except OSError as error:
-        raise DriverError(f"{file}: cannot be read as a patch: {error.strerror}") from error
+        if text.startswith(_GZIP):
+            text = gzip.decompress(text)
+    except (OSError, EOFError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DriverError(f"{file}: cannot be read as a patch: {why}") from error
     found = [
         Patch(file, subject, changes)
         for subject, body in _letters(text)

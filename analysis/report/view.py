@@ -309,11 +309,11 @@ def undecided(runs: Sequence[Run]) -> list[Row]:
     """List why runs, as a whole, could not be decided or did not end well."""
     rows: list[Row] = []
     for run in runs:
-        reasons = [*_ending(run), *_unseen(run), *run.verdict.reasons]
+        reasons = [*_ending(run), *run.verdict.reasons]
         by_rule = [reason for reason in reasons if reason.partition(" decided ")[0] in run.verdict.rules]
         if len(by_rule) > TOLD:
             few = f"{len(by_rule)} rules could not decide all: see the table of rules in the report"
-            reasons = [*(reason for reason in reasons if reason not in by_rule), few]
+            reasons = [*(reason for reason in reasons if reason not in by_rule), *_unseen(run), few]
         rows += [{"label": run.title, "reason": reason} for reason in dict.fromkeys(reasons)]
     return rows
 

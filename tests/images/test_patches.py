@@ -1,6 +1,7 @@
 """Patches in every shape in which they travel; no line of them is the kernel's."""
 
 import base64
+import gzip
 import quopri
 from email.message import EmailMessage
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_a_series_is_read_in_its_order_without_its_cover_letter(read, encoding):
 def test_one_saved_mail_needs_no_line_before_it(read):
     (patch,) = read(letter("[PATCH] x", diff()).split(b"\n", 1)[1])
     assert patch.subject == "x"
+
+
+def test_an_mbox_may_be_compressed(read):
+    whole = gzip.compress(letter("[PATCH] x", diff()))
+    assert [patch.subject for patch in read(whole)] == ["x"]
+    for broken in (whole[:-9], whole[:2] + b"junk", whole[:20] + b"junk" + whole[24:]):
+        with pytest.raises(DriverError, match=r"given\.mbox: cannot be read as a patch: "):
+            read(broken)
 
 
 def test_a_patch_may_be_attached(read):
