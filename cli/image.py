@@ -1,4 +1,4 @@
-"""``blkproof image``: build, list and lock."""
+"""``blkproof image``: build, list, lock and prune."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blkproof.cli.console import progress, tidy_errors
 
 @click.group()
 def image() -> None:
-    """Build, list and lock images.
+    """Build, list, lock and prune images.
 
     An image is a Xen, a kernel and two initramfs (dom0's and the guest's), made from the Debian
     packages that its recipe names, in the versions that its lock pins.
@@ -36,8 +36,9 @@ def build(name: str, relock_if_stale: bool) -> None:
 @image.command(name="list")
 @tidy_errors
 def list_() -> None:
-    """List the recipes, and which of them are built."""
-    from blkproof.images.build import list_images
+    """List the recipes, which of them are built, and what the cache holds besides."""
+    from blkproof.images.build import list_images, needed
+    from blkproof.images.pruning import size_of, spare
     from blkproof.images.recipe import known_recipes
 
     built = list_images()
@@ -47,7 +48,11 @@ def list_() -> None:
             click.echo(f"{name:<12} not built: blkproof image build {name}")
         for image in of_name:
             versions = ", ".join(f"{what} {version}" for what, version in image.versions.items())
-            click.echo(f"{name:<12} {image.digest[:12]}  {versions}  {image.root}")
+            size = size_of(image.root) >> 20
+            click.echo(f"{name:<12} {image.digest[:12]}  {versions}  {size} MB  {image.root}")
+    if old := spare(needed()):
+        size = sum(map(size_of, old)) >> 20
+        click.echo(f"{len(old)} old images, package trees and drivers, {size} MB: blkproof image prune")
 
 
 @image.command()
@@ -62,3 +67,17 @@ def lock(name: str) -> None:
     with progress("lock") as say:
         relock(recipe, progress=say)
     click.echo(recipe.lock_path)
+
+
+@image.command()
+@tidy_errors
+def prune() -> None:
+    """Remove images, package trees and drivers that no lock needs, but for the last that were used.
+
+    Whenever an image is built, this happens by itself.
+    """
+    from blkproof.images.build import prune_cache
+
+    with progress("prune") as say:
+        freed = prune_cache(say)
+    click.echo(f"{freed >> 20} MB are free again")

@@ -13,15 +13,16 @@ from pathlib import Path
 from blkproof.images.apt import resolve
 from blkproof.images.cache import Progress, cache_root, need_memory, once
 from blkproof.images.cpio import Archive
-from blkproof.images.debs import unpack
+from blkproof.images.debs import tree_root, unpack
 from blkproof.images.drivers import build_drivers, sources_of, stripped
 from blkproof.images.elf import section_of
-from blkproof.images.errors import StaleLockError
+from blkproof.images.errors import ImageError, StaleLockError
 from blkproof.images.initramfs import OVERLAY, system_archive
 from blkproof.images.keys import make_keys
 from blkproof.images.lock import Lock, read_lock, write_lock
 from blkproof.images.packing import kernel_of
-from blkproof.images.recipe import Recipe
+from blkproof.images.pruning import prune
+from blkproof.images.recipe import Recipe, known_recipes, load_recipe
 from blkproof.images.toolchain import Toolchain, only
 
 _BUILD_MEMORY = 900 << 20
@@ -89,6 +90,17 @@ def list_images() -> list[Image]:
     return sorted(found, key=lambda image: (image.name, image.digest))
 
 
+def needed() -> set[Path]:
+    """Return the images and package trees that the locks of the known recipes name, built or not."""
+    locks = [(recipe, _current_lock(recipe)) for recipe in map(load_recipe, known_recipes())]
+    return {root for both in locks for root in (_image_root(*both), tree_root(*both))}
+
+
+def prune_cache(progress: Progress) -> int:
+    """Remove what was not used for long and no lock needs; return the bytes that are free again."""
+    return prune(needed(), progress)
+
+
 def package_tree(recipe: Recipe, *, progress: Progress) -> Path:
     """Return the directory of the recipe's unpacked packages, which driver builds start from."""
     return unpack(recipe, _current_lock(recipe), progress)
@@ -145,7 +157,15 @@ def _build_locked(recipe: Recipe, lock: Lock, progress: Progress) -> Image:
         }
         (work / _FACTS).write_text(json.dumps(facts, indent=1))
 
-    return _read_image(once(_image_root(recipe, lock), progress, make))
+    root = _image_root(recipe, lock)
+    is_new = not root.is_dir()
+    image = _read_image(once(root, progress, make))
+    if is_new:
+        try:
+            prune_cache(progress)
+        except ImageError as error:  # of another recipe: no reason to lose this image
+            progress(f"nothing old was removed: {error}")
+    return image
 
 
 def _read_image(root: Path) -> Image:

@@ -4,20 +4,25 @@ debs/<sha256>.deb      package files
 trees/<key>/           the unpacked packages of one lock
 drivers/<key>/         driver builds
 images/<digest>/       bootable images
-locks/                 locks made anew for a mirror that moved on; lock files of builders
+locks/                 locks made anew for a mirror that moved on; lock files of builders and users
 """
 
 import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from blkproof.images.errors import SpaceError
 
 Progress = Callable[[str], None]
+
+_held: dict[Path, TextIO] = {}
+_holding = threading.Lock()
 
 
 def cache_root() -> Path:
@@ -42,13 +47,31 @@ def builder_lock(name: str, progress: Progress) -> Iterator[None]:
         yield
 
 
+def use_lock(directory: Path) -> Path:
+    """Return the lock file that every process shares which uses a directory of the cache."""
+    path = cache_root() / "locks" / f"{directory.parent.name}-{directory.name}.used"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _hold(directory: Path) -> None:
+    """Keep a directory from being pruned until this process ends."""
+    path = use_lock(directory)
+    with _holding:
+        if path not in _held:
+            _held[path] = path.open("w")
+            fcntl.flock(_held[path], fcntl.LOCK_SH)
+
+
 def once(final: Path, progress: Progress, make: Callable[[Path], None]) -> Path:
     """Return directory `final`, made by `make` in a temporary place unless it is there already.
 
     The directory appears whole or not at all; what a killed builder left behind is swept
-    by the next one that holds the lock.
+    by the next one that holds the lock. It is not pruned while this process lives.
     """
+    _hold(final)
     if final.is_dir():
+        os.utime(final)  # the pruning goes by the last use
         return final
     with builder_lock(f"{final.parent.name}-{final.name}", progress):
         if final.is_dir():

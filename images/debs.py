@@ -64,9 +64,13 @@ def unpack(recipe: Recipe, lock: Lock, progress: Progress) -> Path:
             for result in results:
                 result.result()
 
+    return once(tree_root(recipe, lock), progress, make)
+
+
+def tree_root(recipe: Recipe, lock: Lock) -> Path:
+    """Return where the packages of the lock are unpacked."""
     chosen = f"{lock.digest} {recipe.boot.source} {_NEVER_NEEDED} {_DRIVER_SOURCES} {_MERGED}"
-    key = hashlib.sha256(chosen.encode()).hexdigest()[:32]
-    return once(cache_root() / "trees" / key, progress, make)
+    return cache_root() / "trees" / hashlib.sha256(chosen.encode()).hexdigest()[:32]
 
 
 def _verify(packages: Sequence[LockedPackage], paths: dict[str, Path]) -> list[bool]:

@@ -5,6 +5,7 @@ from blkproof.images import build as building
 from blkproof.images.build import build, list_images, relock
 from blkproof.images.errors import SpaceError, StaleLockError
 from blkproof.images.lock import read_lock, write_lock
+from blkproof.images.pruning import KEPT
 from elftools.elf.elffile import ELFFile
 
 
@@ -40,9 +41,12 @@ def test_a_built_image_needs_no_network_and_says_nothing(image, debian12, monkey
     assert build(debian12, progress=pytest.fail) == image
 
 
-@pytest.mark.usefixtures("other_cache")
-def test_the_same_inputs_give_the_same_bytes_but_keys_of_their_own(image, debian12):
+def test_the_same_inputs_give_the_same_bytes_but_keys_of_their_own(image, debian12, other_cache):
+    old = [other_cache / "images" / f"old{number}" for number in range(KEPT["images"] + 2)]
+    for path in old:
+        path.mkdir(parents=True)
     again = build(debian12, progress=print)
+    assert sum(path.exists() for path in old) == KEPT["images"], "a new image makes old ones go"
     assert again.root != image.root
     assert again.contents == image.contents
     assert again.digest == image.digest

@@ -16,6 +16,7 @@ GOOD = [
     ("be_response", 130, {"dom": 1}),
     ("fe_response", 140, {}),
     ("xen_map", 125, {"dom": 1}),
+    ("gt_map", 126, {"n": 1}),
     ("mark", 150, {"source": "guest1", "text": "blkproof:disarm"}),
 ]
 
@@ -50,6 +51,11 @@ def test_a_guest_with_another_clock_is_refused(ticks, says):
 def test_xen_with_another_clock_is_refused():
     with pytest.raises(ClockError, match="of xen at 90"):
         check_clock(shifted(-35, "xen"), {"guest1": 1}, PATH)
+
+
+def test_where_nothing_was_mapped_xen_may_have_recorded_only_before():
+    rows = [row for row in GOOD if row[0] not in {"gt_map", "xen_map"}]
+    check_clock(streams([*rows, ("xen_map", 20, {"dom": 1})]), {"guest1": 1}, PATH)
 
 
 def test_only_requests_of_that_guest_count():
