@@ -49,10 +49,18 @@ def thread_ends_first(run: History, judge: Judge) -> None:
 
 
 def _unmapped(run: History, ring: Ring, back: BackRing) -> Event | None:
-    """Return the first unmap of the device's rings after the first request of this one."""
+    """Return the earliest unmap that may be this ring's, None if there was none.
+
+    An unmap names its device only, which may have several rings.  If each ring's thread ends before the
+    ring is unmapped, then the n-th thread to end does so before the n-th unmap, whichever ring that is of.
+    """
     node = f"backend/vbd/{ring.device.domid}/{ring.device.vdev}"
     begin = back.halves[0].taken.tsc
-    return next((e for e in run.table.rows(["gt_unmap_ring"]) if e.node == node and e.tsc > begin), None)
+    unmaps = [e for e in run.table.rows(["gt_unmap_ring"]) if e.node == node and e.tsc > begin]
+    others = {it.back.address for it in run.rings if it.back and it.device != ring.device}
+    ended = back.stopped.tsc if back.stopped else run.end
+    before = sum(begin < e.tsc < ended and e.ring not in others for e in run.table.rows(["be_thread_stop"]))
+    return unmaps[before] if before < len(unmaps) else None
 
 
 def _later(half: BackHalf, end: Event) -> bool:

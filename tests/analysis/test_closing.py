@@ -49,3 +49,20 @@ def test_a_ring_that_was_never_closed_is_not_judged():
     findings, result = found(play)
     assert findings == []
     assert result.reasons == ("1 x the recording ended before the backend had closed the device",)
+
+
+@pytest.mark.parametrize("first_ends_last", [False, True])
+def test_rings_of_one_device_are_let_go_of_one_after_the_other(first_ends_last):
+    """The second ring, of which no request is seen, ends and is unmapped after the first."""
+    play = Play()
+    play.io()
+    play.close()
+    (unmap,) = (row for row in play.rows if row[0] == "gt_unmap_ring")
+    again = (unmap[0], play.tsc + 10, unmap[2])
+    thread = {"source": "dom0", "pid": 701, "ring": RING + 4096}
+    play.rows += [again, ("be_thread_stop", again[1] - 1, thread)]
+    if first_ends_last:  # after both unmaps
+        play.rows = [row for row in play.rows if row[0] != "be_thread_stop" or row[2]["ring"] != RING]
+        play.rows.append(("be_thread_stop", again[1] + 1, {"source": "dom0", "pid": 700, "ring": RING}))
+    findings, _ = found(play)
+    assert len(findings) == first_ends_last
