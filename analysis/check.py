@@ -12,7 +12,7 @@ from blkproof.analysis.history import History, replay
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.losses import Losses, words
 from blkproof.analysis.registry import RULES, Rule
-from blkproof.analysis.verdict import FAILING, Finding, Outcome, RuleResult, Verdict
+from blkproof.analysis.verdict import FAILING, LEGAL, Finding, Outcome, RuleResult, Verdict
 from blkproof.traces.capture import Capture
 from blkproof.traces.events import EVENTS
 from blkproof.traces.table import EventTable
@@ -46,7 +46,8 @@ def judge(history: History) -> Verdict:
     losses = Losses((*history.lost, *as_losses(blind)))
     findings: list[Finding] = []
     results: dict[str, RuleResult] = {}
-    for rule in RULES.values():
+    judging = [rule for rule in RULES.values() if rule.check is not None]
+    for rule in judging:
         result, found = _apply(rule, history, losses, blind)
         results[rule.id] = result
         findings += found
@@ -54,7 +55,7 @@ def judge(history: History) -> Verdict:
     reasons = (*crosscheck.doubts(history, metrics), *_undecided(results.values()))
     if any(finding.level in FAILING for finding in findings):
         outcome = Outcome.FAIL
-    elif not any(result.decided for result in results.values()):
+    elif not any(results[rule.id].decided for rule in judging if rule.level != LEGAL):
         outcome, reasons = Outcome.INCONCLUSIVE, ("nothing was checked: no request was recorded", *reasons)
     else:
         outcome = Outcome.INCONCLUSIVE if reasons else Outcome.PASS
@@ -66,6 +67,7 @@ def _apply(rule: Rule, history: History, losses: Losses, blind: Blind) -> _Judge
     if reason := forbids(blind, rule, history.facts):
         return RuleResult(rule.id, 0, 0, (reason,)), ()
     judge = Judge(rule, losses)
+    assert rule.check is not None
     try:  # whatever a rule does wrong must not pass for a verdict
         rule.check(history, judge)
     except Exception as error:

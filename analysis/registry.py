@@ -11,6 +11,10 @@
 
 The function looks at the reconstructed history and tells the judge of every single thing that it checked.
 ``obeys`` and ``breaks`` are two tiny traces, played by :class:`blkproof.analysis.play.Play`.
+
+What the protocol allows although it looks wrong is registered with :func:`legal`: its function only counts
+how often that happened, and nothing can break it.  What no trace of ours can decide is registered with
+:func:`undecidable`, with the reason: it is listed, and never judged.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from blkproof.analysis.errors import RuleDefinitionError
-from blkproof.analysis.verdict import Level
+from blkproof.analysis.verdict import LEGAL, Level
 from blkproof.traces.events import EVENTS
 
 if TYPE_CHECKING:
@@ -42,9 +46,9 @@ _ID = re.compile(r"R[1-9][0-9]?")
 class Rule:
     """One rule of the protocol.
 
-    ``level`` says how much it binds (a finding may be of a milder level), ``side`` whom.  ``needs`` are the
+    ``level`` says how much it binds (a finding may be of another level), ``side`` whom.  ``needs`` are the
     events without which nothing can be said, ``also`` those that it uses besides; ``obligation`` is what it
-    demands, in one sentence.
+    demands, or allows, in one sentence.  ``undecidable`` says why no trace can decide it, or is empty.
     """
 
     id: str
@@ -54,9 +58,10 @@ class Rule:
     obligation: str
     needs: frozenset[str]
     also: frozenset[str]
-    obeys: Scene
-    breaks: Scene
-    check: Check
+    obeys: Scene | None = None
+    breaks: Scene | None = None
+    check: Check | None = None
+    undecidable: str = ""
 
 
 _REGISTER: dict[str, Rule] = {}
@@ -75,20 +80,50 @@ def rule(
     breaks: Scene,
 ) -> Callable[[Check], Check]:
     """Register the decorated function as the check of one rule; raise RuleDefinitionError for a bad one."""
-    if not _ID.fullmatch(id):
-        raise RuleDefinitionError(f"{id!r} is no id of a rule: write R1 to R99")
-    if id in _REGISTER:
-        raise RuleDefinitionError(f"{id} is registered twice: keep one of the two functions")
-    unknown = {*needs, *also} - EVENTS.keys()
-    if unknown:
-        raise RuleDefinitionError(f"{id} needs {sorted(unknown)}, which are no events of traces/events.py")
 
     def register(check: Check) -> Check:
         used = frozenset(needs), frozenset(also)
-        _REGISTER[id] = Rule(id, level, side, source, obligation, *used, obeys, breaks, check)
+        _add(Rule(id, level, side, source, obligation, *used, obeys, breaks, check))
         return check
 
     return register
+
+
+def legal(
+    *,
+    id: str,  # noqa: A002 - the word that everybody uses for R40
+    side: Side,
+    source: str,
+    obligation: str,
+    needs: Collection[str],
+    also: Collection[str] = (),
+    obeys: Scene,
+) -> Callable[[Check], Check]:
+    """Register the decorated function as the count of something that is allowed; ``obeys`` plays it."""
+
+    def register(check: Check) -> Check:
+        used = frozenset(needs), frozenset(also)
+        _add(Rule(id, LEGAL, side, source, obligation, *used, obeys, None, check))
+        return check
+
+    return register
+
+
+def undecidable(*, id: str, level: Level, side: Side, source: str, obligation: str, reason: str) -> None:  # noqa: A002 - the word that everybody uses for R40
+    """Register a rule that no trace of ours can decide, and why."""
+    _add(Rule(id, level, side, source, obligation, frozenset(), frozenset(), undecidable=reason))
+
+
+def _add(added: Rule) -> None:
+    if not _ID.fullmatch(added.id):
+        raise RuleDefinitionError(f"{added.id!r} is no id of a rule: write R1 to R99")
+    if added.id in _REGISTER:
+        raise RuleDefinitionError(f"{added.id} is registered twice: keep one of the two functions")
+    if unknown := {*added.needs, *added.also} - EVENTS.keys():
+        raise RuleDefinitionError(
+            f"{added.id} needs {sorted(unknown)}, which are no events of traces/events.py"
+        )
+    _REGISTER[added.id] = added
 
 
 class _Rules(Mapping[str, Rule]):

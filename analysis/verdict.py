@@ -15,11 +15,13 @@ from typing import Any, Final, Literal
 from blkproof.analysis.metrics import Metrics
 from blkproof.traces.events import Event
 
-Level = Literal["MUST", "SHOULD", "QUAL", "LINUX"]
-"""How much a rule binds: a violated MUST is a bug, SHOULD and LINUX bind the drivers of Linux, QUAL is a
-remark on quality."""
+Level = Literal["MUST", "SHOULD", "QUAL", "LINUX", "LEGAL"]
+"""How much a rule binds: a violated MUST is a bug, LINUX is a MUST for the drivers of Linux alone; SHOULD is
+advice, QUAL a remark on quality, and LEGAL looks wrong but is allowed."""
 
-FAILING: Final = frozenset({"MUST", "SHOULD", "LINUX"})
+LEGAL: Final = "LEGAL"
+
+FAILING: Final = frozenset({"MUST", "LINUX"})
 """Levels of findings that make a verdict FAIL."""
 
 

@@ -17,6 +17,7 @@ def explain(capture: Path) -> int:
     """Tell what CAPTURE shows: each finding in full, then what every rule looked at."""
     from blkproof.analysis.explain import explain as told
     from blkproof.analysis.registry import RULES
+    from blkproof.analysis.verdict import FAILING
 
     run = judged(capture)
     click.echo(f"{run.scenario}: {run.outcome}, {run.verdict.requests} requests, {run.accelerator}")
@@ -27,7 +28,8 @@ def explain(capture: Path) -> int:
         click.echo(told(finding))
     click.echo()
     for name, result in run.verdict.rules.items():
-        mark = "broken" if any(finding.rule == name for finding in run.verdict.findings) else "kept"
+        found = {finding.level for finding in run.verdict.findings if finding.rule == name}
+        mark = "broken" if found & FAILING else "remark" if found else "kept"
         state = mark if result.decided else "not decided"
         click.echo(f"{name:<4} {state:<11} {result.decided} of {result.checked}  {RULES[name].obligation}")
         for reason in result.reasons:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from blkproof.analysis.explain import explain
 from blkproof.analysis.report.model import Run, named, visible
+from blkproof.analysis.verdict import FAILING
 
 
 def write_junit(runs: Sequence[Run], out: Path) -> None:
@@ -35,6 +36,8 @@ def _suite(run: Run) -> ET.Element:
         case = ET.SubElement(suite, "testcase", classname=kind, name=rule)
         broken = [finding for finding in run.verdict.findings if finding.rule == rule]
         for finding in broken:
+            if finding.level not in FAILING:
+                continue
             failure = ET.SubElement(case, "failure", message=visible(finding.text), type=finding.level)
             failure.text = visible(explain(finding))
         if not broken and (result.decided < result.checked or not result.checked):

@@ -25,3 +25,11 @@ def test_all_of_it_is_printed(command: str, names: list[str]):
     for name in names:
         assert name in text
         assert f'"{name}"' in told
+
+
+def test_rules_tell_what_no_trace_can_decide():
+    rules = json.loads(CliRunner().invoke(cli, ["rules", "--json"]).output)
+    undecidable = {rule["id"]: rule["undecidable"] for rule in rules if not rule["decidable"]}
+    assert "4 KiB" in undecidable["R35"]
+    assert f"not decidable here: {undecidable['R35']}" in CliRunner().invoke(cli, ["rules"]).output
+    assert "R40" not in undecidable
