@@ -12,18 +12,16 @@ from typing import Any, Final, Self
 
 from blkproof.analysis import wire
 from blkproof.analysis.facts import Facts
+from blkproof.analysis.handshake import BACK, FRONT, STATE, VDEV, Handshake, Step
 from blkproof.analysis.scenery import Indices, Io
 from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
 from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
 
-VDEV: Final = 51712
 RING: Final = 0xFFFF_8880_0400_0000
 RINFO: Final = 0xFFFF_8880_0700_0000
-_BACK: Final = f"backend/vbd/1/{VDEV}"
-_FRONT: Final = f"device/vbd/{VDEV}"
 _THREAD, _INTERRUPT, _WORKER = 700, 0, 30
-_FIRST_GREF, _FIRST_HANDLE, _RING_GREF = 100, 40, 8
+_FIRST_GREF, _FIRST_HANDLE = 100, 40
 _FRONT_IRQ, _BACK_IRQ = 40, 60
 _PAGE_BYTES: Final = 4096
 _STEP_TICKS: Final = 100
@@ -37,6 +35,7 @@ class Play:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.handshake = Handshake()
         self.losses: list[LossWindow] = []
         self.front_offer = self.back_offer = 1
         self.front_parameter = self.back_parameter = "Y"
@@ -60,14 +59,16 @@ class Play:
         self._ids: list[int] | None = None
         self._grefs: list[int] = []
         self._granted: set[int] = set()
+        self._rings: dict[str, list[int]] = {}
         self._next_gref, self._next_handle = _FIRST_GREF, _FIRST_HANDLE
 
     def set(self, **options: Any) -> Self:
         """Change how the drivers act; raise AttributeError for an option that does not exist."""
         for name, value in options.items():
-            if not hasattr(self, name):
+            owner = self if hasattr(self, name) else self.handshake
+            if not hasattr(owner, name):
                 raise AttributeError(f"Play has no option {name!r}")
-            setattr(self, name, value)
+            setattr(owner, name, value)
         return self
 
     @property
@@ -113,20 +114,45 @@ class Play:
 
     # Section: a disk's life
 
-    def connect(self) -> Self:
-        """Negotiate; happens by itself before the first request."""
+    def connect(
+        self,
+        values: Mapping[str, object] | None = None,
+        skip: Collection[str] = (),
+        late: Collection[str] = (),
+    ) -> Self:
+        """Negotiate, as :class:`Handshake` says; happens by itself before the first request."""
         self.connected = True
-        if self.back_max_indirect is not None:
-            self._store("dom0", _BACK, "feature-max-indirect-segments", self.back_max_indirect)
-        self._emit("gt_grant", "guest1", _INTERRUPT, ref=_RING_GREF)
-        self._emit("gt_map_ring", "dom0", _WORKER, node=_BACK, n=1, gref=_RING_GREF)
-        self._emit("xen_map", "xen", -1, dom=1)
-        self._store("guest1", _FRONT, "ring-ref", _RING_GREF)
-        self._store("guest1", _FRONT, "feature-persistent", self.front_offer)
-        self._store("dom0", _BACK, "feature-persistent", self.back_offer)
-        self._store("dom0", _BACK, "sectors", self.capacity)
-        self._store("dom0", _BACK, "info", 4 if self.read_only else 0)
+        offers = {
+            "feature-max-indirect-segments": self.back_max_indirect,
+            "frontend": self.front_offer,
+            "backend": self.back_offer,
+            "sectors": self.capacity,
+            "info": 4 if self.read_only else 0,
+        }
+        for step in self.handshake.steps(offers, values or {}, skip, late):
+            if step.node.startswith("ring-ref"):
+                self._rings.setdefault(step.directory, []).append(step.value)
+                self._emit("gt_grant", "guest1", _INTERRUPT, ref=step.value)
+            self.write(step)
+            if step.name == "frontend 3":
+                self._map_rings(skip)
         self._emit("be_thread_start", "dom0", _THREAD, ring=RING)
+        return self
+
+    def write(self, step: Step, skip: Collection[str] = ()) -> Self:
+        """Let a driver write a value to xenstore, or switch its state."""
+        if step.node == STATE:
+            self._emit("xs_switch", step.source, _WORKER, skip, node=step.directory, state=step.value)
+        written: dict[str, Any] = {"dir": step.directory, "node": step.node, "xbt": step.xbt}
+        self._emit("xs_write", step.source, _WORKER, **written, value=str(step.value))
+        return self
+
+    def resize(self, sectors: int, skip: Collection[str] = ()) -> Self:
+        """Let the disk get another size while it is connected."""
+        self.capacity = sectors
+        for step in self.handshake.resize(sectors):
+            if step.name not in skip:
+                self.write(step)
         return self
 
     def io(self, op: int = wire.WRITE, nr: int = 2, skip: Collection[str] = (), **changes: Any) -> Io:
@@ -241,21 +267,31 @@ class Play:
             return self
         self.closed = True
         self._emit("be_thread_stop", "dom0", _THREAD, skip, changes, ring=RING)
-        self._emit("gt_unmap_ring", "dom0", _WORKER, node=_BACK)
-        self._emit("xen_unmap", "xen", -1, dom=1)
+        for pages in self._rings.values():
+            self._emit("gt_unmap_ring", "dom0", _WORKER, node=BACK)
+            for _ in pages:
+                self._emit("xen_unmap", "xen", -1, dom=1)
         if self.tree:
             sizes = self._sizes()
             free = {"num": len(self.tree), "ring": RING}
             self._emit("be_free_persistent", "dom0", _WORKER, skip, changes, **free, **sizes)
             self._unmap_in_batches(list(self.tree.values()), skip, changes)
             self.tree.clear()
-        self._emit("xs_switch", "dom0", _WORKER, skip, changes, node=_BACK, state=6)
-        for gref in (*sorted(self._granted), _RING_GREF):
+        self.write(Step("guest1", FRONT, STATE, 6))
+        self.write(Step("dom0", BACK, STATE, 6), skip)
+        of_rings = [gref for pages in self._rings.values() for gref in pages]
+        for gref in (*sorted(self._granted), *of_rings):
             self._emit("gt_end", "guest1", 1, skip, changes, ref=gref)
-            self._emit("gt_put_free", "guest1", 1, () if gref == _RING_GREF else skip, changes, ref=gref)
+            self._emit("gt_put_free", "guest1", 1, () if gref in of_rings else skip, changes, ref=gref)
         return self
 
     # Section: parts
+
+    def _map_rings(self, skip: Collection[str]) -> None:
+        for pages in self._rings.values():
+            self._emit("gt_map_ring", "dom0", _WORKER, skip, node=BACK, n=len(pages), gref=pages[0])
+            for _ in pages:
+                self._emit("xen_map", "xen", -1, dom=1)
 
     def _read(self, io: Io, skip: Collection[str], changes: Changes) -> None:
         """Let the backend read the segments in the indirect pages, and let go of these."""
@@ -349,10 +385,6 @@ class Play:
     def _end_grant(self, gref: int, skip: Collection[str], changes: Changes) -> None:
         self._granted.discard(gref)
         self._emit("gt_put_free", "guest1", 0, skip, changes, ref=gref)
-
-    def _store(self, source: str, directory: str, node: str, value: object) -> None:
-        written: dict[str, Any] = {"dir": directory, "node": node, "value": str(value)}
-        self._emit("xs_write", source, _INTERRUPT, **written)
 
     def _sizes(self) -> dict[str, int]:
         return {"pgc": len(self.tree), "in_use": len(self.active)}

@@ -55,6 +55,14 @@ class Store:
         """Yield the recorded writes of ``path`` in their order."""
         return (write.event for write in self._writes.get(path, ()) if write.event is not None)
 
+    def below(self, directory: str) -> Iterator[tuple[str, Event]]:
+        """Yield the recorded writes below ``directory``, which ends with a slash, with their path in it."""
+        for path, writes in self._writes.items():
+            if path.startswith(directory):
+                for write in writes:
+                    if write.event is not None:
+                        yield path.removeprefix(directory), write.event
+
     def ring_pages(self, device: Device) -> list[Event]:
         """Return the recorded writes of the grants of a device's ring pages, of all its queues."""
         prefix = f"/local/domain/{device.domid}/device/vbd/{device.vdev}/"
