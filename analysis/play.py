@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from blkproof.analysis import wire
 from blkproof.analysis.facts import Facts
 from blkproof.analysis.handshake import BACK, FRONT, STATE, VDEV, Handshake, Step
-from blkproof.analysis.scenery import Indices, Io
+from blkproof.analysis.scenery import Indices, Io, map_words
 from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
 from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
@@ -23,6 +23,8 @@ RINFO: Final = 0xFFFF_8880_0700_0000
 _THREAD, _INTERRUPT, _WORKER = 700, 0, 30
 _FIRST_GREF, _FIRST_HANDLE = 100, 40
 _FRONT_IRQ, _BACK_IRQ = 40, 60
+_FLAGS: Final = {wire.READ: 0, wire.WRITE: 1, wire.BARRIER: 2, wire.FLUSH: 2}
+"""REQ_OP_* of the block layer that the frontend makes each operation of."""
 _PAGE_BYTES: Final = 4096
 _STEP_TICKS: Final = 100
 
@@ -50,6 +52,7 @@ class Play:
         self.map_status = 0
         self.misses: set[int] = set()
         self.unmap_status = 0
+        self.status = wire.OKAY
         self.connected = self.closed = False
         self.tsc = 1000
         self.interrupted = _INTERRUPT
@@ -107,10 +110,14 @@ class Play:
         return EventTable.from_events(self.rows, losses=self.losses, probes=probes)
 
     @property
+    def persistent(self) -> bool:
+        """Tell whether the frontend keeps its grants."""
+        return bool(self.front_offer and self.back_offer)
+
+    @property
     def keeps(self) -> bool:
         """Tell whether the backend keeps grants: if both offered to, unless told otherwise."""
-        agreed = bool(self.front_offer and self.back_offer)
-        return agreed if self.back_keeps is None else self.back_keeps
+        return self.persistent if self.back_keeps is None else self.back_keeps
 
     # Section: a disk's life
 
@@ -174,14 +181,26 @@ class Play:
             for io in ios:
                 step(io)
 
+    def discard(self, nr_sectors: int = 8, flag: int = 0, skip: Collection[str] = (), **changes: Any) -> Io:
+        """Play a discard from its queueing to its completion."""
+        io = self._next(wire.DISCARD)
+        where = {"id": io.id, "sector": io.sector}
+        queue = {**self.at.front(), "rinfo": RINFO, "bytes": nr_sectors * wire.SECTOR_BYTES}
+        self._emit("fe_discard", "guest1", 1, skip, changes, **queue, **where)
+        if self.at.push():
+            self._emit("ev_notify", "guest1", 1, skip, changes, irq=_FRONT_IRQ)
+        self.at.take()
+        taken = {"ring": RING, "dom": 1, "op": io.op, "flag": flag, "nr_sectors": nr_sectors}
+        self._emit("be_discard", "dom0", _THREAD, skip, changes, **self.at.back(), **taken, **where)
+        self.at.rest()
+        self.respond(io, skip, **changes)
+        self.complete(io, skip, **changes)
+        return io
+
     def push(self, op: int = wire.WRITE, nr: int = 2, skip: Collection[str] = (), **changes: Any) -> Io:
         """Let the frontend queue a request of ``nr`` whole pages, or of the ``segments`` given."""
-        if not self.connected:
-            self.connect()
-        if self._ids is None:
-            self._ids = list(range(self.nr_ents - 1, -1, -1))
         indirect = nr > wire.DIRECT_SEGMENTS
-        io = Io(self._ids.pop(), self.at.req_prod, op, 8 * self.at.req_prod, ())
+        io = self._next(op)
         queue: dict[str, Any] = {
             "bytes": nr * _PAGE_BYTES,
             "sector": io.sector,
@@ -189,6 +208,7 @@ class Play:
             "vdev": VDEV,
         }
         queue |= {"rinfo": RINFO, "nr_ents": self.nr_ents, "rsp_cons": self.at.rsp_cons}
+        queue |= {"flags": _FLAGS[op], "pgc": len(self._grefs), "persistent": int(self.persistent)}
         effective = min(self.max_indirect, self.back_max_indirect or 0)
         queue["max_indirect"] = effective if effective > wire.DIRECT_SEGMENTS else 0
         self._emit("fe_queue", "guest1", 1, skip, changes, **queue)
@@ -198,6 +218,7 @@ class Play:
         io.segments = tuple(wire.Segment(gref, 0, wire.LAST_SECTOR) for gref in grefs)
         owed = self.at.push()
         pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": _FRONT_IRQ}
+        pushed["copy"] = int(self.persistent and op != wire.READ)
         held = io.pushed()
         self._emit("fe_push", "guest1", 1, skip, changes, **pushed, page=held.pop("fe_push"))
         for event, page in held.items():
@@ -223,14 +244,16 @@ class Play:
         grefs = [segment.gref for segment in io.segments]
         self._map_call(io, grefs, io.op != wire.READ, skip, changes)
         bios: dict[str, Any] = {"ring": RING, "id": io.id, "nbio": 1, "bytes": io.sectors * wire.SECTOR_BYTES}
+        bios["opf"] = 1 | wire.PREFLUSH if io.op in (wire.BARRIER, wire.FLUSH) else int(io.op != wire.READ)
         self._emit("be_submit", "dom0", _THREAD, skip, changes, sector=io.sector, **bios)
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
-        self._emit("be_io_end", "dom0", self.interrupted, skip, changes, ring=RING, id=io.id)
+        if io.op != wire.DISCARD:
+            self._emit("be_io_end", "dom0", self.interrupted, skip, changes, ring=RING, id=io.id)
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
-        answer: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "status": wire.OKAY, "dom": 1}
+        answer: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "status": io.status, "dom": 1}
         answer |= {"irq": _BACK_IRQ, **self.at.back()}
         self._emit("be_response", "dom0", self.interrupted, skip, changes, **answer)
         if self.at.respond():
@@ -241,7 +264,9 @@ class Play:
         """Let the frontend take the response, end or keep its grants and free the id."""
         look = {"rinfo": RINFO, "rsp_cons": self.at.rsp_cons, "s_rsp_prod": self.at.rsp_prod}
         self._emit("fe_irq", "guest1", 0, skip, changes, nr_ents=self.nr_ents, **look)
-        self._emit("fe_response", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id, op=io.op)
+        answered = {"id": io.id, "op": io.op, "status": io.status}
+        if io.op != wire.DISCARD:
+            self._emit("fe_response", "guest1", 0, skip, changes, rinfo=RINFO, **answered)
         for gref in (*(segment.gref for segment in io.segments), *io.pages):
             ended = gref not in self.tree
             self._emit("gt_try_end", "guest1", 0, skip, changes, ref=gref)
@@ -249,6 +274,8 @@ class Play:
                 self._end_grant(gref, skip, changes)
             else:
                 self._grefs.append(gref)
+        if io.op == wire.DISCARD:
+            self._emit("fe_recycle", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id)
         self.at.complete()
         assert self._ids is not None
         self._ids.append(io.id)
@@ -287,6 +314,13 @@ class Play:
 
     # Section: parts
 
+    def _next(self, op: int) -> Io:
+        if not self.connected:
+            self.connect()
+        if self._ids is None:
+            self._ids = list(range(self.nr_ents - 1, -1, -1))
+        return Io(self._ids.pop(), self.at.req_prod, op, 8 * self.at.req_prod, (), status=self.status)
+
     def _map_rings(self, skip: Collection[str]) -> None:
         for pages in self._rings.values():
             self._emit("gt_map_ring", "dom0", _WORKER, skip, node=BACK, n=len(pages), gref=pages[0])
@@ -323,7 +357,7 @@ class Play:
             handle, self._next_handle = self._next_handle, self._next_handle + 1
             ops.append(wire.MapOp(handle << 12, flags, gref, 1, self.map_status, handle))
         if ops:
-            words = [w for op in ops for w in _map_words(op)]
+            words = [w for op in ops for w in map_words(op)]
             self._emit("gt_map", "dom0", _THREAD, skip, changes, n=len(ops), ops=words)
             for _ in ops:
                 self._emit("xen_map", "xen", -1, skip, changes, dom=1)
@@ -403,8 +437,3 @@ class Play:
             return
         changed = dict((changes or {}).get(event, {}))
         self.rows.append((event, self.tsc, {"source": source, "pid": pid, **fields, **changed}))
-
-
-def _map_words(op: wire.MapOp) -> tuple[int, int, int, int]:
-    tail = op.dom | (op.status & 0xFFFF) << 16 | op.handle << 32
-    return op.host, op.flags | op.gref << 32, tail, 0

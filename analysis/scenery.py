@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blkproof.analysis import wire
+from blkproof.analysis.handshake import VDEV
 from blkproof.traces.events import PUSHED_IN
 
 
@@ -21,6 +22,7 @@ class Io:
     pages: tuple[int, ...] = ()
     mapped: list[wire.MapOp] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
+    status: int = wire.OKAY
 
     @property
     def indirect(self) -> bool:
@@ -32,9 +34,9 @@ class Io:
         head: dict[str, Any] = {"id": self.id, "sector": self.sector}
         if self.indirect:
             inside = {"indirect_op": self.op, "indirect_nr": len(self.segments), "indirect_gref": self.pages}
-            return {**head, "op": wire.INDIRECT, **inside}
+            return {**head, "op": wire.INDIRECT, "indirect_handle": VDEV, **inside}
         words = [_word(segment) for segment in self.segments]
-        return {**head, "op": self.op, "nr": len(self.segments), "seg": words}
+        return {**head, "op": self.op, "handle": VDEV, "nr": len(self.segments), "seg": words}
 
     def pushed(self) -> dict[str, list[int]]:
         """Return what each event of the frontend holds of its indirect page; the first is always there."""
@@ -106,3 +108,9 @@ class Indices:
 
 def _word(segment: wire.Segment) -> int:
     return segment.gref | segment.first << 32 | segment.last << 40
+
+
+def map_words(op: wire.MapOp) -> tuple[int, int, int, int]:
+    """Return the words of a map operation."""
+    tail = op.dom | (op.status & 0xFFFF) << 16 | op.handle << 32
+    return op.host, op.flags | op.gref << 32, tail, 0

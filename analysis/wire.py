@@ -44,6 +44,10 @@ SEGMENTS_PER_PAGE: Final = 512
 LAST_SECTOR: Final = 7
 """Last 512-byte sector of a granted page."""
 SECTOR_BYTES: Final = 512
+PREFLUSH: Final = 1 << 18
+"""REQ_PREFLUSH in the flags of a bio: its device has to write its cache before."""
+DISCARD_SECURE: Final = 1
+"""BLKIF_DISCARD_SECURE."""
 INDEX_MASK: Final = 0xFFFF_FFFF
 
 HOST_MAP: Final = 2

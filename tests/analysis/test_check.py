@@ -184,9 +184,9 @@ def test_numeric_settings(setting, good, bad):
 
 
 def test_several_queues_are_what_the_frontend_says():
-    play = played()
-    queues = {"source": "guest1", "dir": "device/vbd/51712", "node": "multi-queue-num-queues", "value": "2"}
-    play.rows.insert(0, ("xs_write", 1, queues))
+    play = Play().set(queues=2, max_queues=2)
+    play.io(wire.WRITE)
+    play.close()
     assert judged(play, settings={"queues": "2"}).outcome is Outcome.PASS
     assert judged(play, settings={"queues": "1"}).outcome is Outcome.INCONCLUSIVE
 
