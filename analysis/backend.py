@@ -65,6 +65,7 @@ class BackReplay:
         self.unmappings: list[Unmapping] = []
         self.mapped_of: defaultdict[int, list[int]] = defaultdict(list)
         self.unmapped_of: defaultdict[int, list[int]] = defaultdict(list)
+        self._submits = False
         self._current: dict[int, BackRing] = {}
         self._threads: dict[tuple[str, int], _Thread] = {}
         # A handle is free for a new mapping before the event of its unmap is recorded; the address differs.
@@ -86,6 +87,7 @@ class BackReplay:
             "be_put": self._put,
             "be_purge": self._purge,
             "be_free_persistent": self._free_persistent,
+            "be_submit": self._submit,
             "be_io_end": self._io_end,
             "be_response": self._response,
             "gt_map": self._gt_map,
@@ -134,11 +136,24 @@ class BackReplay:
             using[gref] = half
         half.grefs = tuple(grefs)
 
-    def _io_end(self, event: Event) -> None:
+    def _submit(self, event: Event) -> None:
         ring = self._current.get(event.ring)
         half = ring.open.get(event.id) if ring else None
-        if half is not None:
+        self._submits = True
+        if half is not None and half.submit is None:
+            half.submit = event
+
+    def _io_end(self, event: Event) -> None:
+        ring = self._current.get(event.ring)
+        if ring is None:
+            return
+        half = ring.open.get(event.id)
+        # A bio that ends after its request was answered may find the next request of that id.
+        if half is not None and (half.submit is not None or not self._submits):
             half.io_ends.append(event)
+        else:
+            answered = (h for h in reversed(ring.halves) if h.id == event.id and h.response)
+            ring.late_ends.append((event, next(answered, None)))
 
     def _response(self, event: Event) -> None:
         ring = self._current.get(event.ring)
@@ -320,6 +335,7 @@ class BackReplay:
         ring = self._current.get(event.ring)
         if ring is not None:
             self._size(ring, event)
+            ring.purges.append(event)
             ring.tree.scan()
 
     def _free_persistent(self, event: Event) -> None:

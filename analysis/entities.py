@@ -152,6 +152,7 @@ class BackHalf:
     segments: tuple[wire.Extent, ...] | None = None
     grefs: tuple[int, ...] | None = None
     calls: list[MapCall] = field(default_factory=list)
+    submit: Event | None = None
     io_ends: list[Event] = field(default_factory=list)
     held: dict[int, Entry] = field(default_factory=dict)
     response: Event | None = None
@@ -221,8 +222,8 @@ class BackRing:
     """A ring as the backend saw it, from its first request to the next use of its address.
 
     ``open`` are its unanswered requests by id, ``using`` the same by the grants that they use.  ``stray``
-    are responses to no open request, with the last request of that id that was already answered.
-    ``stopped`` is the end of its thread.
+    are responses to no open request, and ``late_ends`` ends of bios of none that has any, each with the last
+    request of that id that was already answered.  ``stopped`` is the end of its thread.
     """
 
     address: int
@@ -233,9 +234,11 @@ class BackRing:
     using: dict[int, BackHalf] = field(default_factory=dict)
     responses: list[Event] = field(default_factory=list)
     stray: list[tuple[Event, BackHalf | None]] = field(default_factory=list)
+    late_ends: list[tuple[Event, BackHalf | None]] = field(default_factory=list)
     addings: list[Adding] = field(default_factory=list)
     unmaps: list[TreeUnmap] = field(default_factory=list)
     puts: list[tuple[Event, Seen | None]] = field(default_factory=list)
+    purges: list[Event] = field(default_factory=list)
     teardowns: list[Teardown] = field(default_factory=list)
     sizes: list[tuple[Event, int]] = field(default_factory=list)
     stopped: Event | None = None
@@ -272,7 +275,8 @@ class FrontHalf:
 
     ``push`` is None for a discard, which is on the ring as soon as it is queued.  ``grants`` were given for
     it and not kept from earlier requests.  ``segments`` is None when they were not all seen, ``parts`` are
-    those of an indirect request that were.
+    those of an indirect request that were.  ``uses`` are the grants in force of the references that it puts
+    on the ring, those of indirect pages first.
     """
 
     ring: FrontRing
@@ -283,6 +287,7 @@ class FrontHalf:
     grants: list[Grant] = field(default_factory=list)
     parts: dict[int, wire.Segment] = field(default_factory=dict)
     segments: tuple[wire.Segment, ...] | None = None
+    uses: dict[int, Grant | None] = field(default_factory=dict)
     completion: Event | None = None
     endings: list[Ending] = field(default_factory=list)
     recycled: Event | None = None

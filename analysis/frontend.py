@@ -15,7 +15,7 @@ events of one request; they are followed by CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from blkproof.analysis import wire
@@ -46,13 +46,15 @@ class _Cpu:
 class FrontReplay:
     """Feed it every frontend event in order; then read ``rings``, ``grants`` and ``ring_pages``.
 
-    ``grants`` are those given for the pages of requests, ``ring_pages`` those of the rings.
+    ``grants`` are those given for the pages of requests, ``ring_pages`` those of the rings; ``purged`` are
+    tries to end a grant that were not made for the completion of a request.
     """
 
     def __init__(self) -> None:
         self.rings: list[FrontRing] = []
         self.grants: list[Grant] = []
         self.ring_pages: list[Grant] = []
+        self.purged: list[Ending] = []
         self._current: dict[tuple[str, int], FrontRing] = {}
         self._cpus: dict[tuple[str, int], _Cpu] = {}
         self._granted: dict[tuple[str, int], Grant] = {}
@@ -100,16 +102,27 @@ class FrontReplay:
             cpu.queueing = None
             return
         half.push = event
+        if event.op == wire.INDIRECT:
+            self._uses(half, event.indirect_gref[: wire.indirect_pages(event.indirect_nr)])
         self._on_ring(half, event.id)
         if event.op != wire.INDIRECT:
             half.segments = wire.direct_segments(event)
+            self._uses(half, (segment.gref for segment in half.segments))
         else:
-            half.take_in(wire.pushed_segments(event, event.indirect_nr))
+            self._take_in(half, wire.pushed_segments(event, event.indirect_nr))
 
     def _more(self, event: Event) -> None:
         half = self._cpu(event).queueing
         if half is not None:
-            half.take_in(wire.pushed_segments(event, event.nr))
+            self._take_in(half, wire.pushed_segments(event, event.nr))
+
+    def _take_in(self, half: FrontHalf, segments: dict[int, wire.Segment]) -> None:
+        half.take_in(segments)
+        self._uses(half, (segment.gref for segment in segments.values()))
+
+    def _uses(self, half: FrontHalf, grefs: Iterable[int]) -> None:
+        source = half.queue.source
+        half.uses |= {gref: self._granted.get((source, gref)) for gref in grefs}
 
     def _on_ring(self, half: FrontHalf, number: int) -> None:
         half.id = number
@@ -138,6 +151,8 @@ class FrontReplay:
         cpu.ending = Ending(event)
         if cpu.completing is not None:
             cpu.completing.endings.append(cpu.ending)
+        else:
+            self.purged.append(cpu.ending)
 
     def _recycle(self, event: Event) -> None:
         cpu = self._cpu(event)

@@ -16,6 +16,7 @@ from blkproof.analysis.backend import BackReplay
 from blkproof.analysis.entities import (
     BackRing,
     Device,
+    Ending,
     FrontRing,
     Grant,
     Mapping,
@@ -57,6 +58,7 @@ class History:
     unmappings: tuple[Unmapping, ...]
     grants: tuple[Grant, ...]
     ring_pages: tuple[Grant, ...]
+    purged: tuple[Ending, ...]
     mapped_of: abc.Mapping[int, abc.Sequence[int]]
     unmapped_of: abc.Mapping[int, abc.Sequence[int]]
     switches: tuple[Event, ...]
@@ -119,6 +121,7 @@ def replay(table: EventTable, facts: Facts) -> History:
         unmappings=tuple(backend.unmappings),
         grants=tuple(frontend.grants),
         ring_pages=tuple(frontend.ring_pages),
+        purged=tuple(frontend.purged),
         mapped_of=backend.mapped_of,
         unmapped_of=backend.unmapped_of,
         switches=tuple(switches),

@@ -31,6 +31,13 @@ def response(event: Event, label: str | None = None) -> Bound:
     return Bound.to(label or f"S{event.id}", event, what)
 
 
+def submitted(half: BackHalf) -> Bound:
+    """Name the bios of a request; it must have some."""
+    assert half.submit is not None
+    what = f"the backend submits {half.submit.nbio} bios from sector {half.submit.sector} on"
+    return Bound.to(f"B{half.id}", half.submit, what)
+
+
 def mapped(mapping: Mapping, label: str | None = None) -> Bound:
     """Name the mapping of a grant."""
     op = mapping.op

@@ -40,7 +40,7 @@ class Play:
         self.handshake = Handshake()
         self.losses: list[LossWindow] = []
         self.front_offer = self.back_offer = 1
-        self.front_parameter = self.back_parameter = "Y"
+        self.front_parameter = self.back_parameter = self.trusted = "Y"
         self.back_keeps: bool | None = None
         self.max_indirect = 32
         self.back_max_indirect: int | None = 256
@@ -52,6 +52,7 @@ class Play:
         self.map_status = 0
         self.misses: set[int] = set()
         self.unmap_status = 0
+        self.fifo = False
         self.status = wire.OKAY
         self.connected = self.closed = False
         self.tsc = 1000
@@ -100,6 +101,7 @@ class Play:
                     "xen_blkfront": {
                         "feature_persistent": self.front_parameter,
                         "max_indirect_segments": str(self.max_indirect),
+                        "trusted": self.trusted,
                     }
                 },
             },
@@ -171,7 +173,7 @@ class Play:
         self.complete(io, skip, **changes)
         return io
 
-    def burst(self, count: int, op: int = wire.WRITE) -> None:
+    def burst(self, count: int, op: int = wire.WRITE) -> Self:
         """Play so many requests at once: all are pushed before the first is taken, and so on."""
         ios = [self.push(op) for _ in range(count)]
         for io in ios:
@@ -180,21 +182,28 @@ class Play:
         for step in (self.respond, self.complete):
             for io in ios:
                 step(io)
+        return self
 
-    def discard(self, nr_sectors: int = 8, flag: int = 0, skip: Collection[str] = (), **changes: Any) -> Io:
-        """Play a discard from its queueing to its completion."""
-        io = self._next(wire.DISCARD)
+    def discard(
+        self, nr_sectors: int = 8, flag: int = 0, op: int = wire.DISCARD, status: int = wire.OKAY
+    ) -> Io:
+        """Play a discard, or what has no meaning, from its queueing to its completion."""
+        io = self._next(op)
+        io.status = status
         where = {"id": io.id, "sector": io.sector}
-        queue = {**self.at.front(), "rinfo": RINFO, "bytes": nr_sectors * wire.SECTOR_BYTES}
-        self._emit("fe_discard", "guest1", 1, skip, changes, **queue, **where)
+        queue: dict[str, Any] = {"rinfo": RINFO, "bytes": nr_sectors * wire.SECTOR_BYTES, **where}
+        queue |= {"req_prod_pvt": self.at.req_prod, "rsp_cons": self.at.rsp_cons, "nr_ents": self.nr_ents}
+        self._emit("fe_discard", "guest1", 1, **queue)
         if self.at.push():
-            self._emit("ev_notify", "guest1", 1, skip, changes, irq=_FRONT_IRQ)
+            self._emit("ev_notify", "guest1", 1, irq=_FRONT_IRQ)
         self.at.take()
-        taken = {"ring": RING, "dom": 1, "op": io.op, "flag": flag, "nr_sectors": nr_sectors}
-        self._emit("be_discard", "dom0", _THREAD, skip, changes, **self.at.back(), **taken, **where)
+        taken: dict[str, Any] = {"ring": RING, "dom": 1, "op": op, **self.at.back()}
+        if op == wire.DISCARD:
+            taken |= {"flag": flag, "nr_sectors": nr_sectors, "sector": io.sector}
+        self._emit("be_discard" if op == wire.DISCARD else "be_other", "dom0", _THREAD, id=io.id, **taken)
         self.at.rest()
-        self.respond(io, skip, **changes)
-        self.complete(io, skip, **changes)
+        self.respond(io)
+        self.complete(io)
         return io
 
     def push(self, op: int = wire.WRITE, nr: int = 2, skip: Collection[str] = (), **changes: Any) -> Io:
@@ -218,7 +227,7 @@ class Play:
         io.segments = tuple(wire.Segment(gref, 0, wire.LAST_SECTOR) for gref in grefs)
         owed = self.at.push()
         pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": _FRONT_IRQ}
-        pushed["copy"] = int(self.persistent and op != wire.READ)
+        pushed["copy"] = int((self.persistent or self.trusted == "N") and op != wire.READ)
         held = io.pushed()
         self._emit("fe_push", "guest1", 1, skip, changes, **pushed, page=held.pop("fe_push"))
         for event, page in held.items():
@@ -249,7 +258,7 @@ class Play:
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
-        if io.op != wire.DISCARD:
+        if io.segments or io.op == wire.FLUSH:
             self._emit("be_io_end", "dom0", self.interrupted, skip, changes, ring=RING, id=io.id)
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
@@ -279,6 +288,12 @@ class Play:
         self.at.complete()
         assert self._ids is not None
         self._ids.append(io.id)
+
+    def free(self, gref: int) -> Self:
+        """Let the frontend free the reference of a grant that it keeps."""
+        self._grefs.remove(gref)
+        self._end_grant(gref, (), {})
+        return self
 
     def purge(self, grefs: Sequence[int], skip: Collection[str] = ()) -> Self:
         """Let the backend drop grants that are not in use from its tree."""
@@ -410,7 +425,7 @@ class Play:
 
     def _take_gref(self, skip: Collection[str], changes: Changes) -> int:
         if self._grefs:
-            return self._grefs.pop()
+            return self._grefs.pop(0 if self.fifo else -1)
         gref, self._next_gref = self._next_gref, self._next_gref + 1
         self._granted.add(gref)
         self._emit("gt_grant", "guest1", 1, skip, changes, ref=gref)

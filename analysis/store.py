@@ -44,6 +44,11 @@ class Store:
             found = write
         return found
 
+    def before(self, path: str) -> str | None:
+        """Return what ``path`` held when the recording began, or None."""
+        write = next(iter(self._writes.get(path, ())), None)
+        return write.value if write is not None and write.event is None else None
+
     def number(self, path: str, tsc: int) -> int | None:
         """Return the number that ``path`` held at ``tsc``, or None when it is no number."""
         write = self.at(path, tsc)

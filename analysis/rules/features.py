@@ -81,7 +81,7 @@ def _not_as_wanted(judge: Judge, front: FrontHalf, half: BackHalf) -> None:
     queue = names.queued(front)
     judge.breaks(
         "other operation",
-        f"request id {half.id} is a {wire.operation(half.inner_op)}, which is not what the block layer wanted",
+        f"request id {half.id} is a {wire.operation(half.inner_op)}, not what the block layer wanted",
         bound=[queue, names.taken(half)],
         because=[
             f"{queue.label} and R{half.id} are one request, because both stand at ring entry {half.index}",
@@ -137,6 +137,7 @@ def _again(judge: Judge, refused: FrontHalf, request: Request) -> None:
 def _offered(run: History, judge: Judge, ring: Ring, half: BackHalf) -> None:
     key = _KEYS[half.inner_op]
     secure = half.inner_op == wire.DISCARD and half.taken.flag & wire.DISCARD_SECURE
+    what = f"{'secure ' if secure else ''}{wire.operation(half.inner_op)}"
     for wanted in (key, "discard-secure") if secure else (key,):
         write = run.store.at(paths.back(ring.device, wanted), ring.begin)
         if run.store.number(paths.back(ring.device, wanted), ring.begin):
@@ -146,8 +147,7 @@ def _offered(run: History, judge: Judge, ring: Ring, half: BackHalf) -> None:
             return
         judge.breaks(
             "not offered",
-            f"request id {half.id} is a {'secure ' if secure else ''}{wire.operation(half.inner_op)}, which the "
-            "backend does not offer",
+            f"request id {half.id} is a {what}, and the backend offers none",
             bound=[
                 *([names.written("K", write.event)] if write and write.event else []),
                 names.taken(half),

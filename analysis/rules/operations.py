@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from blkproof.analysis import names, wire
 from blkproof.analysis.entities import BackHalf, Request
+from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import unseen
-from blkproof.traces.events import SEGMENTS_IN
+from blkproof.traces.events import PUSHED_IN
 
 
 @rule(
@@ -21,7 +22,7 @@ from blkproof.traces.events import SEGMENTS_IN
     needs={"be_request", "be_discard", "be_other"},
     also={"be_response"},
     obeys=lambda play: (play.io(wire.READ), play.io(wire.WRITE, nr=20), play.discard()),
-    breaks=lambda play: play.other(4),
+    breaks=lambda play: play.discard(op=4, status=wire.NOT_SUPPORTED),
 )
 def known_operation(run: History, judge: Judge) -> None:
     """Look for requests that the backend does not know, and how it answers them."""
@@ -31,6 +32,8 @@ def known_operation(run: History, judge: Judge) -> None:
                 judge.holds()
                 continue
             answer = half.response
+            if answer is not None and judge.gap(BACKEND, half.taken.tsc, answer.tsc):
+                answer = None
             accepted = answer is not None and answer.status != wire.NOT_SUPPORTED
             judge.breaks(
                 "answered" if accepted else "operation",
@@ -51,7 +54,7 @@ def known_operation(run: History, judge: Judge) -> None:
     obligation="The backend reads each segment of an indirect page once and checks what it has read, whoever "
     "wrote it.",
     needs={"be_request", "be_indirect", "be_response"},
-    also={*SEGMENTS_IN, "fe_queue", "fe_push", "fe_push_more", "fe_push_rest"} - {"be_indirect"},
+    also={"be_indirect_more", "be_indirect_rest", "fe_queue", *PUSHED_IN},
     obeys=lambda play: (play.io(wire.WRITE, nr=20), play.io(wire.READ, nr=256)),
     breaks=lambda play: play.io(
         wire.WRITE, segments=[wire.Segment(100 + number, 0, 8) for number in range(20)], nr=20
@@ -69,7 +72,7 @@ def segments_checked(run: History, judge: Judge) -> None:
                 judge.holds()
             elif outside is None:
                 judge.undecided(unseen(run, judge, half))
-            elif gap := judge.gap("dom0", half.taken.tsc, half.response.tsc):
+            elif gap := judge.gap(BACKEND, half.taken.tsc, half.response.tsc):
                 judge.undecided(gap)
             else:
                 number, extent = outside
@@ -86,13 +89,10 @@ def segments_checked(run: History, judge: Judge) -> None:
 
 def _outside(request: Request, half: BackHalf) -> tuple[int, wire.Extent] | None:
     """Return the first segment outside of its page that the frontend wrote or the backend read."""
-    parts = dict(half.parts)
-    if request.front is not None:
-        parts |= {number: segment.extent for number, segment in request.front.parts.items()}
+    written = request.front.parts.items() if request.front is not None else ()
+    parts = [*half.parts.items(), *((number, segment.extent) for number, segment in written)]
     wrong = (
-        (number, extent)
-        for number, extent in sorted(parts.items())
-        if not extent.first <= extent.last <= wire.LAST_SECTOR
+        (number, extent) for number, extent in parts if not extent.first <= extent.last <= wire.LAST_SECTOR
     )
     return next(wrong, None)
 

@@ -18,9 +18,9 @@ from blkproof.analysis.verdict import Level
     id="R14",
     level="MUST",
     side="both",
-    source='blkif.h "sectors", "sector-size", "physical-sector-size", commit 221f2748e8; Linux xen_vbd_translate',
-    obligation="All sectors on the wire have 512 bytes, whatever the sector-size, which is a power of two from "
-    "512 on and divides the physical-sector-size.",
+    source='blkif.h "sectors", "sector-size" (commit 221f2748e8); Linux connect, xen_vbd_translate',
+    obligation="All sectors on the wire have 512 bytes, whatever the sector-size, which is a power of two "
+    "from 512 on and divides the physical-sector-size.",
     needs={"xs_write"},
     also={"be_request", "be_submit"},
     obeys=lambda play: play.set(sector_size=4096).io(wire.WRITE),
@@ -43,7 +43,9 @@ def _sizes(run: History, judge: Judge, device: Device, state: State) -> None:
 
     size, sectors = told("sector-size"), told("sectors")
     if size is None or sectors is None:
-        judge.undecided(missed_of(judge, BACKEND, run, state.tsc) or "the backend did not tell its disk's size")
+        judge.undecided(
+            missed_of(judge, BACKEND, run, state.tsc) or "the backend did not tell its disk's size"
+        )
         return
     physical = told("physical-sector-size") or size
     level: Level = "MUST"
@@ -73,10 +75,13 @@ def _place(judge: Judge, half: BackHalf) -> None:
     if half.submit.sector == half.taken.sector:
         judge.holds()
         return
+    if gap := judge.gap(BACKEND, half.taken.tsc, half.submit.tsc):
+        judge.undecided(gap)
+        return
     judge.breaks(
         "place",
         f"request id {half.id} goes to sector {half.submit.sector} of the disk, not to {half.taken.sector}",
-        bound=[names.taken(half), names.submitted(half.submit)],
+        bound=[names.taken(half), names.submitted(half)],
         because=[f"B{half.id} is what the thread that took R{half.id} submits for it"],
         contradiction=f"R{half.id} is for sector {half.taken.sector}, in units of 512 bytes as on the disk",
     )
@@ -87,8 +92,8 @@ def _place(judge: Judge, half: BackHalf) -> None:
     level="MUST",
     side="frontend",
     source='blkif.h "sector-size", "discard-granularity"; Linux dispatch_rw_block_io',
-    obligation="Requests, their segments and discards begin and end at whole sectors of the disk; the backend "
-    "refuses any other.",
+    obligation="Requests, their segments and discards begin and end at whole sectors of the disk; the "
+    "backend refuses any other.",
     needs={"be_request", "be_indirect", "be_response"},
     also={"be_indirect_more", "be_indirect_rest", "be_discard", "xs_write"},
     obeys=lambda play: (play.set(sector_size=4096).io(wire.WRITE), play.discard()),

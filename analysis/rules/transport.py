@@ -152,7 +152,7 @@ def ring_pages_named(run: History, judge: Judge) -> None:
         first = [_named(run, judge, choice, place) for place in _places(choice)]
         for event in maps:
             if _maps_for(run, choice, event):
-                _mapped(judge, choice, event, {ref for ref in first if ref is not None})
+                _mapped(run, judge, choice, event, {ref for ref in first if ref is not None})
 
 
 def _places(choice: _Choice) -> list[str]:
@@ -209,9 +209,12 @@ def _maps_for(run: History, choice: _Choice, event: Event) -> bool:
     return end is None or event.tsc < end.tsc
 
 
-def _mapped(judge: Judge, choice: _Choice, event: Event, first: set[int]) -> None:
+def _mapped(run: History, judge: Judge, choice: _Choice, event: Event, first: set[int]) -> None:
     if not first or (event.n == choice.pages and event.gref in first):
         judge.holds()
+        return
+    if gap := missed_of(judge, guest(run, choice.device), run, event.tsc):
+        judge.undecided(gap)
         return
     judge.breaks(
         "mapped",
@@ -275,12 +278,15 @@ def queues_as_offered(run: History, judge: Judge) -> None:
         for key, event in choice.written.items():
             place, _, leaf = key.rpartition("/")
             if leaf.startswith("ring-ref") or leaf == "event-channel":
-                _in_place(judge, choice, place, event)
+                _in_place(run, judge, choice, place, event)
 
 
-def _in_place(judge: Judge, choice: _Choice, place: str, event: Event) -> None:
+def _in_place(run: History, judge: Judge, choice: _Choice, place: str, event: Event) -> None:
     if f"{place}/".lstrip("/") in _places(choice):
         judge.holds()
+        return
+    if gap := missed_of(judge, event.source, run, choice.state.tsc):
+        judge.undecided(gap)
         return
     where = "in their directories" if choice.queues > 1 else "directly"
     judge.breaks(

@@ -53,6 +53,9 @@ def states_in_order(run: History, judge: Judge) -> None:
         back, front = back_states(run, device), front_states(run, device)
         backend = _Side("backend", "frontend", INIT_WAIT, front, (INITIALISED, CONNECTED))
         frontend = _Side("frontend", "backend", INITIALISED, back, (CONNECTED,))
+        if any(run.store.before(path(device, "state")) for path in (paths.back, paths.front)):
+            judge.undecided("the two sides had begun to connect before the recording began")
+            continue
         for side, states in ((backend, back), (frontend, front)):
             for state in enters(states, CONNECTED):
                 gap = missed(run, judge, device, state.tsc)
@@ -137,7 +140,7 @@ def rings_named_first(run: History, judge: Judge) -> None:
             _complete(run, judge, device, state)
         for key in _RING_KEYS:
             for event in run.store.writes(paths.front(device, key)):
-                _in_time(judge, "frontend", states, event, INITIALISED)
+                _in_time(judge, states, event, INITIALISED)
     for ring in run.rings:
         if ring.front is not None:
             _first_request(run, judge, ring)
@@ -168,7 +171,7 @@ def _absent(run: History, judge: Judge, device: Device, state: State, key: str) 
     )
 
 
-def _in_time(judge: Judge, side: str, states: Sequence[State], event: Event, due: int) -> None:
+def _in_time(judge: Judge, states: Sequence[State], event: Event, due: int) -> None:
     """Look whether a key was written on the way to state ``due``, or later, when nobody reads it any more."""
     before = latest(states, event.tsc)
     after = next((state for state in states if state.tsc > event.tsc), None)
@@ -179,10 +182,12 @@ def _in_time(judge: Judge, side: str, states: Sequence[State], event: Event, due
     elif after.value in (INITIALISING, INIT_WAIT, INITIALISED):
         # The toolstack has set this side back to its first state, which is not recorded.
         judge.holds()
+    elif gap := judge.gap(event.source, before.tsc, after.tsc):
+        judge.undecided(gap)
     else:
         judge.breaks(
             "late",
-            f"{side} writes {event.node} only after it has entered state {before.value}",
+            f"{event.node} is written only after its writer has entered state {before.value}",
             bound=[names.written("S", before.event), names.written("K", event)],
             because=[f"the other side may read {event.node} as soon as S is written"],
             contradiction="S < K",
@@ -191,21 +196,24 @@ def _in_time(judge: Judge, side: str, states: Sequence[State], event: Event, due
 
 def _first_request(run: History, judge: Judge, ring: Ring) -> None:
     assert ring.front is not None
-    states = front_states(run, ring.device)
     first = ring.front.halves[0].queue
-    state = latest(states, first.tsc)
-    if state is not None and state.value == CONNECTED:
+    state = run.store.number(paths.front(ring.device, "state"), first.tsc)
+    if state == CONNECTED:
         judge.holds(len(ring.front.halves))
         return
     gap = missed_of(judge, ring.front.source, run, first.tsc)
-    if gap or ring.front.halves[0].index:
-        judge.undecided(gap or "the frontend had connected before the recording began")
+    if ring.device not in run.store.devices:
+        gap = gap or "the device that a ring belongs to is not known"
+    elif ring.front.halves[0].index:
+        gap = gap or "the frontend had connected before the recording began"
+    if gap:
+        judge.undecided(gap)
         return
     judge.breaks(
         "early request",
         f"frontend of device {ring.device.vdev} queues a request before it is connected",
         bound=[names.queued(ring.front.halves[0])],
-        because=[f"its state was {state.value if state else 'not written yet'} then"],
+        because=[f"its state was {'not written yet' if state is None else state} then"],
         contradiction="it had not entered state 4",
     )
 
@@ -227,7 +235,7 @@ def disk_described_first(run: History, judge: Judge) -> None:
         states = back_states(run, device)
         for key in _OFFERS:
             for event in run.store.writes(paths.back(device, key)):
-                _in_time(judge, "backend", states, event, INIT_WAIT)
+                _in_time(judge, states, event, INIT_WAIT)
         for state in enters(states, CONNECTED):
             _described(run, judge, device, state)
         for key in _FEATURES:
@@ -236,7 +244,7 @@ def disk_described_first(run: History, judge: Judge) -> None:
                     # What turned out not to work may be taken back at any time.
                     judge.holds()
                 else:
-                    _in_time(judge, "backend", states, event, CONNECTED)
+                    _in_time(judge, states, event, CONNECTED)
 
 
 def _described(run: History, judge: Judge, device: Device, state: State) -> None:
@@ -246,6 +254,8 @@ def _described(run: History, judge: Judge, device: Device, state: State) -> None
         if found:
             judge.holds()
             writes.append(found[-1])
+        elif run.store.before(paths.back(device, key)) is not None:
+            judge.undecided("the backend described its disk before the recording began")
         elif gap := missed_of(judge, BACKEND, run, state.tsc):
             judge.undecided(gap)
         else:
@@ -256,7 +266,8 @@ def _described(run: History, judge: Judge, device: Device, state: State) -> None
                 because=["at state 4 the frontend reads what the disk is"],
                 contradiction=f"{key} was not written before S",
             )
-    if len({event.xbt for event in writes}) > 1 or any(event.xbt == 0 for event in writes):
+    apart = len({event.xbt for event in writes}) > 1 or any(event.xbt == 0 for event in writes)
+    if apart and not missed_of(judge, BACKEND, run, state.tsc):
         judge.breaks(
             "apart",
             f"backend of device {device.vdev} describes its disk in several steps",
@@ -313,6 +324,9 @@ def _stays(run: History, judge: Judge, device: Device, told: State) -> None:
     reconnects = after is not None and after.value in (INITIALISING, INIT_WAIT, INITIALISED)
     if after is None or not reconnects or (closing is not None and closing.tsc < after.tsc):
         judge.holds()
+        return
+    if gap := missed(run, judge, device, after.tsc):
+        judge.undecided(gap)
         return
     judge.breaks(
         "reconnects",
