@@ -52,8 +52,8 @@ class Handshake:
     max_queues: int = 1
     sector_size: int = 512
     physical_sector_size: int = 4096
-    flush: int = 1
-    discard: int = 1
+    flushes: int = 1
+    discards: int = 1
     discard_secure: int = 0
     protocol: str = "x86_64-abi"
 
@@ -114,10 +114,10 @@ class Handshake:
             "discard-secure": self.discard_secure,
         }
         disk = {
-            "feature-flush-cache": self.flush,
-            **(discard if self.discard else {}),
-            "feature-discard": self.discard,
-            "feature-barrier": self.flush,
+            "feature-flush-cache": self.flushes,
+            **(discard if self.discards else {}),
+            "feature-discard": self.discards,
+            "feature-barrier": self.flushes,
             "feature-persistent": offers["backend"],
             "sectors": offers["sectors"],
             "info": offers["info"],

@@ -199,6 +199,10 @@ def _ring(device: Device, front: FrontRing | None, back: BackRing | None, scene:
         Request(index, of_front.get(index), of_back.get(index))
         for index in sorted(of_front.keys() | of_back.keys())
     )
+    if device.vdev < 0:
+        # Only discards were recorded, which do not name their device: there may be just one.
+        devices = [found for found in scene.store.devices if found.domid == device.domid]
+        device = devices[0] if len(devices) == 1 else device
     ring = Ring(device, front, back, requests)
     guest = front.source if front else scene.facts.guest(device.domid)
     ring.offers = (

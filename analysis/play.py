@@ -131,6 +131,7 @@ class Play:
     ) -> Self:
         """Negotiate, as :class:`Handshake` says; happens by itself before the first request."""
         self.connected = True
+        self._rings.clear()
         offers = {
             "feature-max-indirect-segments": self.back_max_indirect,
             "frontend": self.front_offer,

@@ -51,7 +51,7 @@ def keeps_on_its_own(run: History, judge: Judge) -> None:
     needs={"be_request", "be_discard"},
     also={"fe_queue", "fe_push", "fe_discard", "fe_response", "xs_write"},
     obeys=lambda play: (play.io(wire.FLUSH, nr=0), play.discard(), play.io(wire.BARRIER, nr=1)),
-    breaks=lambda play: play.set(flush=0).io(wire.FLUSH, nr=0),
+    breaks=lambda play: play.set(flushes=0).io(wire.FLUSH, nr=0),
 )
 def only_what_is_offered(run: History, judge: Judge) -> None:
     """Compare every operation with the backend's features, and with what the block layer wanted."""
@@ -142,8 +142,9 @@ def _offered(run: History, judge: Judge, ring: Ring, half: BackHalf) -> None:
         write = run.store.at(paths.back(ring.device, wanted), ring.begin)
         if run.store.number(paths.back(ring.device, wanted), ring.begin):
             continue
-        if gap := missed_of(judge, BACKEND, run, ring.begin):
-            judge.undecided(gap)
+        gap = missed_of(judge, BACKEND, run, ring.begin)
+        if gap or ring.device not in run.store.devices:
+            judge.undecided(gap or "which device the ring belongs to is not known")
             return
         judge.breaks(
             "not offered",

@@ -33,13 +33,18 @@ def plays(draw):
         cap=draw(st.sampled_from([0, 1, 5, 1056])),
         max_indirect=draw(st.sampled_from([0, 32, 256])),
         interrupted=draw(st.sampled_from([0, THREAD])),
+        sector_size=draw(st.sampled_from([512, 4096])),
+        max_order=4,
+        trusted=draw(st.sampled_from("YN")),
     )
+    if draw(st.booleans()):
+        play.set(order=1, nr_ents=64)
     for side in ("front", "back"):
         on = draw(st.booleans())
         play.set(**{f"{side}_offer": int(on), f"{side}_parameter": "Y" if on else "N"})
     pushed, mapped, answered = [], [], []
     for _ in range(draw(st.integers(10, 40))):
-        step = draw(st.integers(0, 4))
+        step = draw(st.integers(0, 6))
         if step == 0 and len(pushed) + len(mapped) + len(answered) < MOST_OUTSTANDING:
             op = draw(st.sampled_from(OPERATIONS))
             most = play.max_indirect if play.max_indirect and op != wire.FLUSH else 11
@@ -63,6 +68,10 @@ def plays(draw):
         elif step == 4 and play.tree:
             idle = sorted(play.tree.keys() - play.active)
             play.purge(draw(st.lists(st.sampled_from(idle), unique=True)) if idle else [])
+        elif step == 5 and not pushed + answered:
+            play.discard(8 * draw(st.integers(1, 100)))
+        elif step == 6 and play.connected:
+            play.resize(play.capacity + draw(st.integers(1, 100)) * 8)
     for io in pushed:
         play.take(io)
         play.map(io)

@@ -13,7 +13,7 @@ def played(first_gref=100, sector=0):
     for nr in (3, 20, 1):
         for op in (wire.WRITE, wire.READ):
             place = {"sector": sector + 8 * op}
-            play.io(op, nr, fe_queue=place, fe_push=place, be_request=place)
+            play.io(op, nr, fe_queue=place, fe_push=place, be_request=place, be_submit=place)
     return play.close()
 
 
@@ -89,7 +89,8 @@ def test_a_handle_may_be_reused_before_its_unmap_is_recorded():
     other._next_handle, other._next_gref = 40, 800
     other.io(wire.WRITE, 1)
     mapped = next(tsc for name, tsc, _ in other.rows if name == "gt_map")
-    rows = moved(other.rows[6:], play.rows[unmap][1] - mapped - 50, 4096, pid=9, cpu=1)
+    begun = next(number for number, row in enumerate(other.rows) if row[0] == "fe_queue")
+    rows = moved(other.rows[begun:], play.rows[unmap][1] - mapped - 50, 4096, pid=9, cpu=1)
     for name, _, fields in rows:
         if name in {"gt_map", "gt_unmap"}:
             fields["ops"] = (0x777000, *fields["ops"][1:])

@@ -1,0 +1,138 @@
+"""What two drivers may do in xenstore and what not, beyond the two examples of each rule."""
+
+import pytest
+from blkproof.analysis import history, wire
+from blkproof.analysis.check import judge
+from blkproof.analysis.handshake import BACK, FRONT, STATE, Step
+from blkproof.analysis.play import Play
+from blkproof.analysis.verdict import Outcome
+from blkproof.traces.stream import FOREVER, LossWindow
+
+
+def judged(play):
+    return judge(history.replay(play.table(), play.facts()))
+
+
+def broken(play):
+    return {(finding.rule, finding.level) for finding in judged(play.close()).findings}
+
+
+LARGE = {"order": 1, "max_order": 4, "nr_ents": 64}
+
+BROKEN = {
+    "frontend connects before the backend": (lambda p: p.connect(late={"backend 4"}), "R1", "MUST"),
+    "backend never waits": (lambda p: p.set(**LARGE).connect(skip={"backend 2"}), "R1", "MUST"),
+    "no event channel": (lambda p: p.connect(skip={"event-channel"}), "R2", "MUST"),
+    "request before state 4": (lambda p: p.connect(skip={"frontend 4"}).io(), "R2", "MUST"),
+    "no size": (lambda p: p.connect(skip={"sectors"}), "R3", "MUST"),
+    "ring-page-order is no number": (
+        lambda p: p.set(**LARGE).connect({"ring-page-order": "two"}),
+        "R4",
+        "MUST",
+    ),
+    "one page twice": (lambda p: p.set(**LARGE).connect({"ring-ref1": 8}), "R5", "MUST"),
+    "no queue at all": (
+        lambda p: p.set(queues=2, max_queues=4).connect({"multi-queue-num-queues": 0}),
+        "R7",
+        "MUST",
+    ),
+    "queues without their number": (
+        lambda p: p.set(queues=2, max_queues=4).connect(skip={"multi-queue-num-queues"}),
+        "R7",
+        "MUST",
+    ),
+    "no protocol": (lambda p: p.connect(skip={"protocol"}), "R8", "MUST"),
+    "discard without its feature": (lambda p: p.set(discards=0).discard(), "R13", "MUST"),
+    "secure discard without its feature": (lambda p: p.discard(flag=1), "R13", "MUST"),
+    "sector-size 520": (lambda p: p.set(sector_size=520).connect(), "R14", "MUST"),
+    "physical sectors smaller": (
+        lambda p: p.set(sector_size=4096, physical_sector_size=512).connect(),
+        "R14",
+        "MUST",
+    ),
+    "disk ends inside a physical sector": (lambda p: p.set(capacity=1001).connect(), "R14", "QUAL"),
+    "discard of half a sector": (lambda p: p.set(sector_size=4096).discard(4), "R15", "MUST"),
+    "discard off the granularity": (
+        lambda p: (p.set(physical_sector_size=8192).io(), p.discard()),
+        "R15",
+        "QUAL",
+    ),
+    "resized in two steps": (
+        lambda p: (
+            p.connect().write(Step("dom0", BACK, "sectors", 8, 11)).write(Step("dom0", BACK, STATE, 4, 12))
+        ),
+        "R16",
+        "MUST",
+    ),
+    "frontend reconnects for a new size": (
+        lambda p: p.connect().resize(4096).write(Step("guest1", FRONT, STATE, 3)),
+        "R16",
+        "MUST",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken(name):
+    scene, rule, level = BROKEN[name]
+    play = Play()
+    scene(play)
+    assert (rule, level) in broken(play)
+
+
+KEPT = {
+    "several rings of several pages": lambda p: p.set(queues=2, max_queues=4, **LARGE).io(),
+    "ring-page-order 0 with ring-ref0": lambda p: p.write(
+        Step("guest1", FRONT, "ring-page-order", 0, 5)
+    ).connect(),
+    "flush taken back": lambda p: (
+        p.connect().write(Step("dom0", BACK, "feature-flush-cache", 0)),
+        p.io(wire.READ),
+    ),
+    "secure discard": lambda p: p.set(discard_secure=1).discard(flag=1),
+    "killed and attached again": lambda p: (p.connect(), p.connect(), p.io()),
+    "partition of odd size in 512-byte sectors": lambda p: p.set(
+        capacity=1001, physical_sector_size=512
+    ).connect(),
+    "discards but no hints": lambda p: p.connect(skip={"discard-granularity", "discard-alignment"}),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_kept(name):
+    play = Play()
+    KEPT[name](play)
+    assert broken(play) == set()
+
+
+def test_a_flush_that_was_refused_is_not_tried_again():
+    play = Play()
+    play.io(wire.FLUSH, 0, be_response={"status": -2}, fe_response={"status": -2})
+    play.io(wire.WRITE)
+    assert not broken(play)
+    play = Play()
+    play.io(wire.FLUSH, 0, be_response={"status": -2}, fe_response={"status": -2})
+    play.io(wire.FLUSH, 0)
+    assert broken(play) == {("R13", "MUST")}
+
+
+def test_a_read_stays_a_read():
+    play = Play()
+    play.io(wire.FLUSH, 1, fe_queue={"flags": 0})
+    assert broken(play) == {("R13", "MUST")}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_lost_writes_blame_nobody(name):
+    """With all of xenstore's writes lost but those that were seen, what is missing may have been written."""
+    play = Play()
+    BROKEN[name][0](play)
+    for source in ("dom0", "guest1"):
+        play.losses.append(LossWindow(source, -1, 0, FOREVER, 1, "literal", 0, "xs_write"))
+    rule = BROKEN[name][1]
+    verdict = judged(play.close())
+    of_it = [finding for finding in verdict.findings if finding.rule == rule]
+    certain = {"sector-size 520", "physical sectors smaller", "disk ends inside a physical sector"}
+    certain |= {"discard of half a sector", "discard off the granularity"}
+    assert bool(of_it) == (name in certain)
+    assert verdict.outcome in ((Outcome.FAIL, Outcome.INCONCLUSIVE) if of_it else (Outcome.INCONCLUSIVE,))
