@@ -275,8 +275,8 @@ class FrontHalf:
 
     ``push`` is None for a discard, which is on the ring as soon as it is queued.  ``grants`` were given for
     it and not kept from earlier requests.  ``segments`` is None when they were not all seen, ``parts`` are
-    those of an indirect request that were.  ``uses`` are the grants in force of the references that it puts
-    on the ring, those of indirect pages first.
+    those of an indirect request that were.  ``granted`` are the grants in force of the references that it puts
+    on the ring.
     """
 
     ring: FrontRing
@@ -287,7 +287,7 @@ class FrontHalf:
     grants: list[Grant] = field(default_factory=list)
     parts: dict[int, wire.Segment] = field(default_factory=dict)
     segments: tuple[wire.Segment, ...] | None = None
-    uses: dict[int, Grant | None] = field(default_factory=dict)
+    granted: dict[int, Grant | None] = field(default_factory=dict)
     completion: Event | None = None
     endings: list[Ending] = field(default_factory=list)
     recycled: Event | None = None
@@ -305,6 +305,14 @@ class FrontHalf:
         if self.push.op != wire.INDIRECT:
             return int(self.push.nr)
         return int(self.push.indirect_nr) + wire.indirect_pages(self.push.indirect_nr)
+
+    @property
+    def grefs(self) -> tuple[int, ...] | None:
+        """All its grants in the order in which it took them, an indirect page first; None if not all seen."""
+        if self.push is None or self.segments is None:
+            return None
+        pages = wire.indirect_pages(self.push.indirect_nr) if self.push.op == wire.INDIRECT else 0
+        return (*self.push.indirect_gref[:pages], *(segment.gref for segment in self.segments))
 
     def take_in(self, segments: dict[int, wire.Segment]) -> None:
         """Take in segments of an indirect request by their numbers."""

@@ -122,7 +122,7 @@ class FrontReplay:
 
     def _uses(self, half: FrontHalf, grefs: Iterable[int]) -> None:
         source = half.queue.source
-        half.uses |= {gref: self._granted.get((source, gref)) for gref in grefs}
+        half.granted |= {gref: self._granted.get((source, gref)) for gref in grefs}
 
     def _on_ring(self, half: FrontHalf, number: int) -> None:
         half.id = number

@@ -37,10 +37,10 @@ def granted_while_in_use(run: History, judge: Judge) -> None:
             if half is None or half.push is None:
                 continue
             if ring.front is not None and ring.front.halves[0].index:
-                judge.undecided("grants may have been given before the recording began", len(half.uses))
+                judge.undecided("grants may have been given before the recording began", len(half.granted))
                 continue
             _copied(judge, half)
-            for gref, grant in half.uses.items():
+            for gref, grant in half.granted.items():
                 _granted(run, judge, request, gref, grant)
 
 
@@ -52,11 +52,14 @@ def _copied(judge: Judge, half: FrontHalf) -> None:
     if inner == wire.READ or half.push.copy:
         return
     fresh = {grant.event.ref for grant in half.grants}
-    first = wire.indirect_pages(half.push.indirect_nr) if indirect else 0
-    kept = [gref for gref in list(half.uses)[first:] if gref not in fresh and half.uses[gref] is not None]
+    kept = [
+        segment.gref
+        for segment in half.segments or ()
+        if segment.gref not in fresh and half.granted[segment.gref] is not None
+    ]
     if not kept or judge.gap(half.push.source, half.queue.tsc, half.push.tsc):
         return
-    grant = half.uses[kept[0]]
+    grant = half.granted[kept[0]]
     assert grant is not None
     judge.breaks(
         "not copied",
@@ -150,7 +153,7 @@ def ended_after_use(run: History, judge: Judge) -> None:
         halves = ring.front.halves if ring.front else []
         last = max((half.queue.tsc for half in halves), default=0)
         for half in halves:
-            if half.completion is not None and half.uses:
+            if half.completion is not None and half.granted:
                 _ended(run, judge, ring, half, last)
 
 
@@ -158,7 +161,7 @@ def _ended(run: History, judge: Judge, ring: Ring, half: FrontHalf, last: int) -
     assert half.completion is not None
     tried = [ending.event.ref for ending in half.endings]
     stuck = next((ending for ending in half.endings if ending.freed is None), None)
-    forgotten = [gref for gref in half.uses if gref not in tried]
+    forgotten = [gref for gref in half.granted if gref not in tried]
     goes_on = stuck is not None and not half.queue.persistent and last > stuck.event.tsc
     if not forgotten and not goes_on:
         judge.holds(len(tried))

@@ -37,7 +37,8 @@ def keeps_on_its_own(run: History, judge: Judge) -> None:
     """Count the grants that the backend dropped, and the rings of which only one side offered to keep any."""
     for ring in run.rings:
         if ring.back is not None:
-            judge.holds(sum(unmap.due for unmap in ring.back.unmaps))
+            emptied = min((t.event.tsc for t in ring.back.teardowns), default=run.end)
+            judge.holds(sum(unmap.due and unmap.event.tsc < emptied for unmap in ring.back.unmaps))
             judge.holds(ring.offers in ((True, False), (False, True)))
 
 

@@ -6,7 +6,7 @@ its tail, so that the former come first, and the latest of them before all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from blkproof.analysis import names
 from blkproof.analysis.entities import Ending, FrontHalf, FrontRing
@@ -60,7 +60,11 @@ def _replay(run: History, judge: Judge, front: FrontRing, purged: list[Ending]) 
         elif completed:
             kept += [ending.event.ref for ending in what.endings if ending.freed is None]
         elif what.push is not None:
-            _takes(judge, what, kept)
+            wanted = what.grefs
+            if wanted is None:
+                judge.undecided("not all grants of a request were recorded", len(front.halves) - number)
+                return
+            _takes(judge, what, wanted, kept)
 
 
 def _steps(front: FrontRing, purged: list[Ending]) -> Iterator[_Step]:
@@ -71,11 +75,10 @@ def _steps(front: FrontRing, purged: list[Ending]) -> Iterator[_Step]:
     yield from sorted(steps, key=lambda step: step[0])
 
 
-def _takes(judge: Judge, half: FrontHalf, kept: list[int]) -> None:
+def _takes(judge: Judge, half: FrontHalf, wanted: Sequence[int], kept: list[int]) -> None:
     """Compare what a request takes with the list, and take it from there."""
-    wanted = list(half.uses)
     fresh = [grant.event.ref for grant in half.grants]
-    again = [gref for gref in wanted if gref not in fresh]
+    again = [gref for gref in wanted if gref in kept]
     due = kept[::-1][: len(wanted)]
     reserved = next((gref for gref in wanted if gref < _RESERVED), None)
     if reserved is not None:

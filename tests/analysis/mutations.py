@@ -58,7 +58,7 @@ def again(event):
 def words(event, where, index, change_word):
     def change(history):
         fields = history[middle(history, event, where)][2]
-        name = {"be_request": "seg", "fe_push": "page"}.get(event, "ops")
+        name = {"be_request": "seg", "be_indirect": "seg", "fe_push": "page"}.get(event, "ops")
         array = list(fields[name])
         array[index] = change_word(array[index])
         fields[name] = tuple(array)
@@ -93,6 +93,49 @@ def never_ended(history):
     gref = history[middle(history, "gt_end")][2]["ref"]
     ends = {"gt_end", "gt_put_free"}
     history[:] = [row for row in history if row[0] not in ends or row[2]["ref"] != gref]
+
+
+def of_request(fields):
+    return fields["ref"] >= 100
+
+
+def reused_write(fields):
+    return fields["op"] == wire.WRITE and fields["req_prod_pvt"] > 30
+
+
+def segment_of(event, gref):
+    def change(history):
+        for name in (event, "be_request"):
+            fields = history[middle(history, name, direct(wire.WRITE))][2]
+            fields["seg"] = (gref, *tuple(fields["seg"])[1:])
+
+    return change
+
+
+def ended_early(history):
+    """Let the frontend free a grant just before the response to the request that uses it."""
+    number = middle(history, "be_response", lambda f: f["op"] == wire.WRITE)
+    taken = [n for n in rows(history, "be_request", direct(wire.WRITE)) if n < number][-1]
+    gref = history[taken][2]["seg"][0] & 0xFFFFFFFF
+    freed = {"source": "guest1", "pid": 0, "ref": gref}
+    history.insert(number, ("gt_put_free", history[number][1] - 50, freed))
+
+
+def forgotten(history):
+    gref = history[middle(history, "gt_try_end")][2]["ref"]
+    history[:] = [row for row in history if row[0] != "gt_try_end" or row[2]["ref"] != gref]
+
+
+def still_mapped(history):
+    del history[min(n for n in rows(history, "gt_put_free") if n > middle(history, "gt_try_end"))]
+
+
+def late_end(history):
+    """Let a bio end only after its request was answered."""
+    number = middle(history, "be_io_end")
+    answered = next(n for n in rows(history, "be_response") if n > number)
+    name, _, fields = history.pop(number)
+    history.insert(answered, (name, history[answered - 1][1] + 10, fields))
 
 
 def always_missing(history):
@@ -151,6 +194,33 @@ MUTATIONS = [
     ),
     Mutation("left mapped", "kept", "R53", drop("gt_unmap", lambda f: f["n"])),
     Mutation("left granted", "kept", "R53", never_ended),
+    Mutation("data not copied", "kept", "R38", put("fe_push", reused_write, copy=0)),
+    Mutation("granted to another domain", "ended", "R38", put("gt_grant", of_request, dom=7)),
+    Mutation("ended before the response", "kept", "R38", ended_early),
+    Mutation("frontend forgets a grant", "ended", "R48", forgotten),
+    Mutation("frontend goes on with a mapped page", "ended", "R48", still_mapped),
+    Mutation("freed while mapped", "kept", "R49", ended_early),
+    Mutation("kept grants are miscounted", "kept", "R46", put("fe_queue", pgc=99)),
+    Mutation("reserved grant", "kept", "R46", segment_of("fe_push", 3)),
+    Mutation("bio failed", "kept", "R37", put("be_io_end", error=10)),
+    Mutation("answered before its bio ends", "ended", "R37", late_end),
+    Mutation("one bio more", "kept", "R37", put("be_submit", nbio=2)),
+    Mutation("flush not passed on", "kept", "R36", put("be_submit", lambda f: f["opf"] >> 18, opf=1)),
+    Mutation("another place on the disk", "kept", "R14", put("be_submit", sector=12345)),
+    Mutation("another device", "kept", "R34", put("be_request", direct(wire.READ), handle=0)),
+    Mutation("flush for a read", "ended", "R13", put("fe_queue", lambda f: f["flags"] == 2, flags=0)),
+    Mutation(
+        "segments outside are carried out",
+        "kept",
+        "R33",
+        words("be_indirect", always, 1, lambda word: word + 8),
+    ),
+    Mutation(
+        "maps another ring",
+        "kept",
+        "R5",
+        put("gt_map_ring", gref=77),
+    ),
     Mutation(
         "advertises what was not set",
         "ended",
