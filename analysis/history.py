@@ -24,7 +24,7 @@ from blkproof.analysis.entities import (
     Ring,
     Unmapping,
 )
-from blkproof.analysis.facts import BACKEND, Facts
+from blkproof.analysis.facts import BACKEND, FRONTEND_MODULE, Facts
 from blkproof.analysis.frontend import FrontReplay
 from blkproof.analysis.losses import Losses
 from blkproof.analysis.store import Store
@@ -73,6 +73,11 @@ class History:
         if ring.front is not None:
             return ring.front.source
         return self.facts.guest(ring.device.domid) or f"domain {ring.device.domid}"
+
+    def linux_frontend(self, ring: Ring) -> bool:
+        """Tell whether the frontend of ``ring`` is Linux's: it was seen at work, or its parameters were."""
+        known = self.facts.parameters.get(self.guest(ring), {})
+        return ring.front is not None or bool(known.get(FRONTEND_MODULE))
 
     def closed(self, device: Device, after: int) -> Event | None:
         """Return the event by which the backend closed ``device``, after a time in ticks: the last one."""

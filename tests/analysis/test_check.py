@@ -183,6 +183,19 @@ def test_numeric_settings(setting, good, bad):
     assert verdict.reasons[0] == f"asked for {setting}={bad}, but on device 51712 it was {good}"
 
 
+def test_a_frontend_that_is_not_linux_s_may_use_any_id():
+    for probes, outcome in ((None, Outcome.FAIL), ({"dom0": EVENTS.keys()}, Outcome.INCONCLUSIVE)):
+        play = Play()
+        named = ("fe_push", "be_request", "be_submit", "be_io_end", "be_response", "fe_response")
+        play.io(wire.WRITE, **{event: {"id": 99} for event in named})
+        play.close()
+        if probes:
+            play.rows = [row for row in play.rows if row[2]["source"] == "dom0"]
+        facts = play.facts()
+        facts = replace(facts, parameters={"dom0": facts.parameters["dom0"]}) if probes else facts
+        assert check.judge(history.replay(play.table(probes), facts)).outcome is outcome
+
+
 def test_several_queues_are_what_the_frontend_says():
     play = Play().set(queues=2, max_queues=2)
     play.io(wire.WRITE)
