@@ -275,8 +275,8 @@ class FrontHalf:
 
     ``push`` is None for a discard, which is on the ring as soon as it is queued.  ``grants`` were given for
     it and not kept from earlier requests.  ``segments`` is None when they were not all seen, ``parts`` are
-    those of an indirect request that were.  ``granted`` are the grants in force of the references that it puts
-    on the ring.
+    those of an indirect request that were.  ``granted`` are the grants in force, by the references that it
+    puts on the ring.
     """
 
     ring: FrontRing

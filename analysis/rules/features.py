@@ -137,7 +137,7 @@ def _again(judge: Judge, refused: FrontHalf, request: Request) -> None:
 
 def _offered(run: History, judge: Judge, ring: Ring, half: BackHalf) -> None:
     key = _KEYS[half.inner_op]
-    secure = half.inner_op == wire.DISCARD and half.taken.flag & wire.DISCARD_SECURE
+    secure = half.taken.event == "be_discard" and half.taken.flag & wire.DISCARD_SECURE
     what = f"{'secure ' if secure else ''}{wire.operation(half.inner_op)}"
     for wanted in (key, "discard-secure") if secure else (key,):
         write = run.store.at(paths.back(ring.device, wanted), ring.begin)
