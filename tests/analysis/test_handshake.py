@@ -30,6 +30,11 @@ BROKEN = {
         "R4",
         "MUST",
     ),
+    "ring-page-order 0 with ring-ref": (
+        lambda p: p.write(Step("guest1", FRONT, "ring-page-order", 0, 5)).connect(),
+        "R5",
+        "LINUX",
+    ),
     "one page twice": (lambda p: p.set(**LARGE).connect({"ring-ref1": 8}), "R5", "MUST"),
     "no queue at all": (
         lambda p: p.set(queues=2, max_queues=4).connect({"multi-queue-num-queues": 0}),
@@ -82,9 +87,10 @@ def test_broken(name):
 
 KEPT = {
     "several rings of several pages": lambda p: p.set(queues=2, max_queues=4, **LARGE).io(),
-    "ring-page-order 0 with ring-ref0": lambda p: p.write(
-        Step("guest1", FRONT, "ring-page-order", 0, 5)
-    ).connect(),
+    "ring-page-order 0 with ring-ref0": lambda p: (
+        p.write(Step("guest1", FRONT, "ring-page-order", 0, 5)),
+        p.write(Step("guest1", FRONT, "ring-ref0", 8, 5)).connect(),
+    ),
     "flush taken back": lambda p: (
         p.connect().write(Step("dom0", BACK, "feature-flush-cache", 0)),
         p.io(wire.READ),
