@@ -102,6 +102,8 @@ def missed(run: History, judge: Judge, device: Device, tsc: int) -> str | None:
 
 def missed_of(judge: Judge, source: str, run: History, tsc: int) -> str | None:
     """Say why a key that ``source`` wrote before ``tsc`` may not have been seen, or None."""
+    if source not in (BACKEND, *run.facts.domids):
+        return f"{source} left no trace"
     return judge.gap(source, run.begin, tsc, _WRITES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from blkproof.analysis import names
@@ -21,7 +22,6 @@ from blkproof.analysis.sessions import (
     missed,
     missed_of,
 )
-from blkproof.analysis.store import Write
 from blkproof.analysis.verdict import Bound
 from blkproof.traces.errors import one_line, shown
 from blkproof.traces.events import Event
@@ -59,25 +59,26 @@ def _choices(run: History) -> list[_Choice]:
     found = []
     for device in run.store.devices:
         for state in enters(front_states(run, device), INITIALISED):
-            order = _number(run.store.at(paths.front(device, _ORDER.key), state.tsc), 0)
-            queues = _number(run.store.at(paths.front(device, _QUEUES.key), state.tsc), 1)
-            # A guest may write any number; what is too large or none at all is judged by R4 and R7.
-            order = order if order is not None and order <= _LARGEST_ORDER else 0
-            queues = queues if queues is not None and queues <= _MOST_QUEUES else 1
+            # The toolstack removes the keys of a disk that is detached, which is not recorded.
             written = {
                 key: event
                 for key, event in run.store.below(paths.front(device, ""))
                 if state.since < event.tsc <= state.tsc
             }
+            order, queues = _number(written, _ORDER), _number(written, _QUEUES)
+            # A guest may write any number; what is too large or none at all is judged by R4 and R7.
+            order = order if order is not None and order <= _LARGEST_ORDER else 0
+            queues = queues if queues is not None and queues <= _MOST_QUEUES else 1
             found.append(_Choice(device, state, order, 1 << order, max(1, queues), written))
     return found
 
 
-def _number(write: Write | None, absent: int) -> int | None:
-    """Return the number that a key held, ``absent`` if it was not there, and None if it is no number."""
-    if write is None:
-        return absent
-    return int(write.value[:20]) if write.value.isascii() and write.value.isdecimal() else None
+def _number(written: Mapping[str, Event], limit: _Limit) -> int | None:
+    """Return the number that a key held, its default if it was not there, and None if it is no number."""
+    event = written.get(limit.key)
+    if event is None:
+        return limit.default
+    return int(event.value[:20]) if event.value.isascii() and event.value.isdecimal() else None
 
 
 @rule(
@@ -98,10 +99,10 @@ def ring_not_too_large(run: History, judge: Judge) -> None:
 
 def _limited(run: History, judge: Judge, choice: _Choice, limit: _Limit) -> None:
     device, state = choice.device, choice.state
-    write = run.store.at(paths.front(device, limit.key), state.tsc)
+    write = choice.written.get(limit.key)
     offer = run.store.number(paths.back(device, limit.offer), state.tsc)
     most = limit.default if offer is None else offer
-    number = _number(write, limit.default)
+    number = _number(choice.written, limit)
     if number is not None and limit.default <= number <= most:
         judge.holds()
         return
@@ -115,7 +116,7 @@ def _limited(run: History, judge: Judge, choice: _Choice, limit: _Limit) -> None
         f"frontend of device {device.vdev} chooses {limit.key} = {value} of {limit.default} to {most}"
         + (", and the backend accepts it" if connected else ""),
         bound=[
-            *([names.written("K", write.event)] if write and write.event else []),
+            *([names.written("K", write)] if write else []),
             names.written("S", state.event),
             *([names.written("C", connected.event)] if connected else []),
         ],
@@ -162,7 +163,7 @@ def _places(choice: _Choice) -> list[str]:
 def _named(run: History, judge: Judge, choice: _Choice, place: str) -> int | None:
     """Check the names of one ring's pages; return the grant of its first page."""
     device, tsc = choice.device, choice.state.tsc
-    told = run.store.at(paths.front(device, _ORDER.key), tsc) is not None
+    told = _ORDER.key in choice.written
     due = [f"{place}ring-ref{page}" for page in range(choice.pages)] if told else [f"{place}ring-ref"]
     allowed = {*due, *([] if choice.order else [f"{place}ring-ref"])}
     refs = [run.store.number(paths.front(device, key), tsc) for key in due]

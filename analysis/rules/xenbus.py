@@ -51,6 +51,9 @@ def states_in_order(run: History, judge: Judge) -> None:
     """Follow the states that both sides wrote."""
     for device in run.store.devices:
         back, front = back_states(run, device), front_states(run, device)
+        if not (back and front) and enters([*back, *front], CONNECTED):
+            judge.undecided(f"only one side of device {device.vdev} of domain {device.domid} wrote its state")
+            continue
         backend = _Side("backend", "frontend", INIT_WAIT, front, (INITIALISED, CONNECTED))
         frontend = _Side("frontend", "backend", INITIALISED, back, (CONNECTED,))
         if any(run.store.before(path(device, "state")) for path in (paths.back, paths.front)):
