@@ -17,6 +17,7 @@ from blkproof.analysis.entities import (
     BackRing,
     Device,
     Ending,
+    FrontHalf,
     FrontRing,
     Grant,
     Mapping,
@@ -93,6 +94,19 @@ class History:
             ),
             None,
         )
+
+    def in_flight(self, free: Event) -> list[FrontHalf]:
+        """Return the requests that a frontend's ring had in flight when it was freed (``fe_free``)."""
+        frees = self.table.rows(["fe_free"], free.source)
+        begun = max((e.tsc for e in frees if e.rinfo == free.rinfo and e.tsc < free.tsc), default=0)
+        return [
+            half
+            for ring in self.rings
+            if ring.front is not None and (ring.front.source, ring.front.address) == (free.source, free.rinfo)
+            for half in ring.front.halves
+            if begun < half.queue.tsc < free.tsc
+            and all(end is None or end.tsc > free.tsc for end in (half.completion, half.recycled))
+        ]
 
     @property
     def cap(self) -> int | None:
@@ -186,15 +200,20 @@ def _may_be(front: FrontRing, back: BackRing, facts: Facts) -> bool:
     return front.vdev is None or back.device.vdev < 0 or front.vdev == back.device.vdev
 
 
-def _likeness(front: FrontRing, back: BackRing) -> tuple[int, int]:
-    """Count early requests that look the same at the same index; the earlier ring wins a tie."""
+def _likeness(front: FrontRing, back: BackRing) -> tuple[int, bool, int]:
+    """Count early requests that look the same at the same index; the last ring begun before wins a tie.
+
+    After a reconnection the frontend asks again for what it had in flight, so the first may look the same.
+    """
     seen = {half.index: half.queue.sector for half in front.halves[: 2 * _SAMPLE]}
     same = sum(
         1
         for half in back.halves[:_SAMPLE]
         if half.taken.event != "be_other" and seen.get(half.index) == half.taken.sector
     )
-    return same, -front.halves[0].queue.tsc
+    begun = front.halves[0].queue.tsc
+    before = begun < back.halves[0].taken.tsc
+    return same, before, begun if before else -begun
 
 
 def _ring(device: Device, front: FrontRing | None, back: BackRing | None, scene: _Scene) -> Ring:

@@ -55,6 +55,8 @@ def _all_recorded(run: History) -> bool:
 
 def _requests(run: History) -> tuple[Observed, Observed]:
     in_front = any(source in run.facts.domids for source in run.table.probes)
+    # What was in flight when a ring was lost, the backend may have taken and answered or not.
+    in_front = in_front and not any(run.in_flight(free) for free in run.table.rows(["fe_free"]))
     in_back = BACKEND in run.table.probes
     fronts = [half for ring in run.rings if ring.front for half in ring.front.halves]
     backs = sum(len(ring.back.halves) for ring in run.rings if ring.back)

@@ -15,6 +15,7 @@ from blkproof.analysis.facts import Facts
 from blkproof.analysis.handshake import BACK, FRONT, STATE, VDEV, Handshake, Step
 from blkproof.analysis.scenery import Indices, Io, map_words
 from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
+from blkproof.traces.fio import FioResult
 from blkproof.traces.stream import LossWindow
 from blkproof.traces.table import EventTable
 
@@ -23,6 +24,8 @@ RINFO: Final = 0xFFFF_8880_0700_0000
 _THREAD, _INTERRUPT, _WORKER = 700, 0, 30
 _FIRST_GREF, _FIRST_HANDLE = 100, 40
 _FRONT_IRQ, _BACK_IRQ = 40, 60
+_ITEM: Final = 0xFFFF_8880_0900_0000
+_BAD_GREF: Final = -3
 _FLAGS: Final = {wire.READ: 0, wire.WRITE: 1, wire.BARRIER: 2, wire.FLUSH: 2}
 """REQ_OP_* of the block layer that the frontend makes each operation of."""
 _PAGE_BYTES: Final = 4096
@@ -52,6 +55,11 @@ class Play:
         self.map_status = 0
         self.misses: set[int] = set()
         self.unmap_status = 0
+        self.bad_grefs: set[int] = set()
+        self.page_references = 1
+        self.counts_none = False
+        self.tsc_hz: float | None = None
+        self.fio: FioResult | None = None
         self.fifo = False
         self.status = wire.OKAY
         self.connected = self.closed = False
@@ -90,6 +98,8 @@ class Play:
         """Return what the capture of this play would say besides its events."""
         return Facts(
             ended=self.ended,
+            tsc_hz=self.tsc_hz,
+            fio=self.fio,
             parameters={
                 "dom0": {
                     "xen_blkback": {
@@ -128,6 +138,7 @@ class Play:
         values: Mapping[str, object] | None = None,
         skip: Collection[str] = (),
         late: Collection[str] = (),
+        **changes: Any,
     ) -> Self:
         """Negotiate, as :class:`Handshake` says; happens by itself before the first request."""
         self.connected = True
@@ -146,7 +157,7 @@ class Play:
             self.write(step)
             if step.name == "frontend 3":
                 self._map_rings(skip)
-        self._emit("be_thread_start", "dom0", _THREAD, ring=RING)
+        self._agree(skip, changes)
         return self
 
     def write(self, step: Step, skip: Collection[str] = ()) -> Self:
@@ -202,7 +213,7 @@ class Play:
         if op == wire.DISCARD:
             taken |= {"flag": flag, "nr_sectors": nr_sectors, "sector": io.sector}
         self._emit("be_discard" if op == wire.DISCARD else "be_other", "dom0", _THREAD, id=io.id, **taken)
-        self.at.rest()
+        self._rest((), {})
         self.respond(io)
         self.complete(io)
         return io
@@ -219,8 +230,7 @@ class Play:
         }
         queue |= {"rinfo": RINFO, "nr_ents": self.nr_ents, "rsp_cons": self.at.rsp_cons}
         queue |= {"flags": _FLAGS[op], "pgc": len(self._grefs), "persistent": int(self.persistent)}
-        effective = min(self.max_indirect, self.back_max_indirect or 0)
-        queue["max_indirect"] = effective if effective > wire.DIRECT_SEGMENTS else 0
+        queue["max_indirect"] = self._indirect
         self._emit("fe_queue", "guest1", 1, skip, changes, **queue)
         if indirect:
             io.pages = tuple(self._take_gref(skip, changes) for _ in range(0, nr, wire.SEGMENTS_PER_PAGE))
@@ -243,7 +253,7 @@ class Play:
         io.segments = tuple(changes.get("segments", io.segments))
         request = {**io.request(), "vbd": VDEV, "dom": 1, **self._sizes()}
         self._emit("be_request", "dom0", _THREAD, skip, changes, ring=RING, **self.at.back(), **request)
-        self.at.rest()
+        self._rest(skip, changes)
 
     def map(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the backend map what the request names, and hand it to the disk."""
@@ -252,14 +262,16 @@ class Play:
             self._read(io, skip, changes)
             self._give_back(io, skip, changes)
         grefs = [segment.gref for segment in io.segments]
-        self._map_call(io, grefs, io.op != wire.READ, skip, changes)
+        if not self._map_call(io, grefs, io.op != wire.READ, skip, changes):
+            io.failed, io.status = True, wire.ERROR
+            return
         bios: dict[str, Any] = {"ring": RING, "id": io.id, "nbio": 1, "bytes": io.sectors * wire.SECTOR_BYTES}
         bios["opf"] = 1 | wire.PREFLUSH if io.op in (wire.BARRIER, wire.FLUSH) else int(io.op != wire.READ)
         self._emit("be_submit", "dom0", _THREAD, skip, changes, sector=io.sector, **bios)
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
-        if io.segments or io.op == wire.FLUSH:
+        if (io.segments or io.op == wire.FLUSH) and not io.failed:
             self._emit("be_io_end", "dom0", self.interrupted, skip, changes, ring=RING, id=io.id)
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
@@ -287,6 +299,7 @@ class Play:
         if io.op == wire.DISCARD:
             self._emit("fe_recycle", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id)
         self.at.complete()
+        self._emit("ev_eoi", "guest1", 0, skip, changes, irq=_FRONT_IRQ)
         assert self._ids is not None
         self._ids.append(io.id)
 
@@ -309,26 +322,67 @@ class Play:
         if self.closed or not self.connected:
             return self
         self.closed = True
-        self._emit("be_thread_stop", "dom0", _THREAD, skip, changes, ring=RING)
-        for pages in self._rings.values():
-            self._emit("gt_unmap_ring", "dom0", _WORKER, node=BACK)
-            for _ in pages:
-                self._emit("xen_unmap", "xen", -1, dom=1)
+        self.write(Step("guest1", FRONT, STATE, 6))
+        self._disconnect(skip, changes)
         if self.tree:
             sizes = self._sizes()
             free = {"num": len(self.tree), "ring": RING}
             self._emit("be_free_persistent", "dom0", _WORKER, skip, changes, **free, **sizes)
             self._unmap_in_batches(list(self.tree.values()), skip, changes)
             self.tree.clear()
-        self.write(Step("guest1", FRONT, STATE, 6))
         self.write(Step("dom0", BACK, STATE, 6), skip)
+        return self.lose_ring(skip, **changes)
+
+    def lose_ring(self, skip: Collection[str] = (), **changes: Any) -> Self:
+        """Let the frontend free its ring with all that is in flight, as at the end and when it resumes."""
+        self._emit("fe_free", "guest1", 1, skip, changes, rinfo=RINFO)
         of_rings = [gref for pages in self._rings.values() for gref in pages]
         for gref in (*sorted(self._granted), *of_rings):
             self._emit("gt_end", "guest1", 1, skip, changes, ref=gref)
             self._emit("gt_put_free", "guest1", 1, () if gref in of_rings else skip, changes, ref=gref)
         return self
 
+    def reconnect(self, skip: Collection[str] = (), **changes: Any) -> Self:
+        """Let both sides begin anew with an empty ring; the backend has nothing kept by then."""
+        if not self.closed:
+            self._disconnect(skip, changes)
+            self.write(Step("dom0", BACK, STATE, 6), skip)
+        self.at, self._ids, self.closed = Indices(nr_ents=self.nr_ents), None, False
+        for left in (self._grefs, self._granted, self._rings):
+            left.clear()
+        self.write(Step("guest1", FRONT, STATE, 1))
+        self._emit("be_fe_changed", "dom0", _WORKER, skip, changes, node=BACK, state=1)
+        return self.connect(skip=skip, **changes)
+
     # Section: parts
+
+    @property
+    def _indirect(self) -> int:
+        """Segments that the frontend puts into an indirect request at most, 0 for none."""
+        effective = min(self.max_indirect, self.back_max_indirect or 0)
+        return effective if effective > wire.DIRECT_SEGMENTS else 0
+
+    def _agree(self, skip: Collection[str], changes: Changes) -> None:
+        shared: dict[str, Any] = {"nr_rings": len(self._rings), "nr_ring_pages": 1 << self.handshake.order}
+        own = {"feature_persistent": int(self.back_parameter == "Y"), "max_persistent_grants": self.cap}
+        own |= {"persistent": int(self.keeps), "dom": 1, "vbd": VDEV}
+        self._emit("be_connect", "dom0", _WORKER, skip, changes, **shared, **own)
+        self._emit("be_thread_start", "dom0", _THREAD, skip, changes, ring=RING)
+        own = {"feature_persistent": int(self.front_parameter == "Y"), "persistent": int(self.persistent)}
+        own |= {"max_indirect": self._indirect, "max_indirect_segments": self.max_indirect, "vdev": VDEV}
+        self._emit("fe_connect", "guest1", 1, skip, changes, rinfo=RINFO, **shared, **own)
+
+    def _disconnect(self, skip: Collection[str], changes: Changes) -> None:
+        self._emit("be_fe_changed", "dom0", _WORKER, skip, changes, node=BACK, state=6)
+        self._emit("be_thread_stop", "dom0", _THREAD, skip, changes, ring=RING)
+        for pages in self._rings.values():
+            self._emit("gt_unmap_ring", "dom0", _WORKER, node=BACK)
+            for _ in pages:
+                self._emit("xen_unmap", "xen", -1, dom=1)
+
+    def _rest(self, skip: Collection[str], changes: Changes) -> None:
+        if self.at.rest():
+            self._emit("ev_eoi", "dom0", _THREAD, skip, changes, irq=_BACK_IRQ)
 
     def _next(self, op: int) -> Io:
         if not self.connected:
@@ -356,12 +410,14 @@ class Play:
 
     def _map_call(
         self, io: Io, grefs: Sequence[int], ro: bool, skip: Collection[str], changes: Changes
-    ) -> None:
+    ) -> bool:
         start: dict[str, Any] = {"ring": RING, "n": len(grefs), "ro": int(ro), **self._sizes()}
         self._emit("be_map", "dom0", _THREAD, skip, changes, **start)
         for first in range(0, len(grefs), wire.DIRECT_SEGMENTS):
             self._map_batch(io, grefs[first : first + wire.DIRECT_SEGMENTS], ro, skip, changes)
-        self._emit("be_map_ret", "dom0", _THREAD, skip, changes, rc=0)
+        rc = int(not self.bad_grefs.isdisjoint(grefs))
+        self._emit("be_map_ret", "dom0", _THREAD, skip, changes, rc=rc)
+        return not rc
 
     def _map_batch(
         self, io: Io, grefs: Sequence[int], ro: bool, skip: Collection[str], changes: Changes
@@ -371,10 +427,12 @@ class Play:
         ops = []
         for gref in missed:
             handle, self._next_handle = self._next_handle, self._next_handle + 1
-            ops.append(wire.MapOp(handle << 12, flags, gref, 1, self.map_status, handle))
+            status = _BAD_GREF if gref in self.bad_grefs else self.map_status
+            ops.append(wire.MapOp(handle << 12, flags, gref, 1, status, handle))
         if ops:
             words = [w for op in ops for w in map_words(op)]
             self._emit("gt_map", "dom0", _THREAD, skip, changes, n=len(ops), ops=words)
+            ops = [op for op in ops if op.status != _BAD_GREF]
             for _ in ops:
                 self._emit("xen_map", "xen", -1, skip, changes, dom=1)
         for op in ops:
@@ -412,17 +470,21 @@ class Play:
             self._unmap(ops[first : first + wire.DIRECT_SEGMENTS], _WORKER, skip, changes)
 
     def _unmap(self, ops: Sequence[wire.MapOp], pid: int, skip: Collection[str], changes: Changes) -> None:
-        if not ops:
+        if not ops and not self.counts_none:
             return
+        self._emit("gt_unmap_async", "dom0", pid, skip, changes, item=_ITEM, n=len(ops))
         for _ in ops:
             self._emit("xen_unmap", "xen", -1, skip, changes, dom=1)
         for event, held in UNMAPS_IN.items():
-            if len(ops) > held.start:
+            if len(ops) > held.start or event == "gt_unmap":
                 parts = ops[held.start : held.stop]
                 words = [
                     w for op in parts for w in (op.host, 0, op.handle | (self.unmap_status & 0xFFFF) << 32)
                 ]
-                self._emit(event, "dom0", pid, skip, changes, n=len(ops), ops=words)
+                refs = (
+                    {"refs": [self.page_references] * len(parts)} if held.stop <= wire.DIRECT_SEGMENTS else {}
+                )
+                self._emit(event, "dom0", pid, skip, changes, n=len(ops), ops=words, **refs)
 
     def _take_gref(self, skip: Collection[str], changes: Changes) -> int:
         if self._grefs:

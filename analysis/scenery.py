@@ -23,6 +23,7 @@ class Io:
     mapped: list[wire.MapOp] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     status: int = wire.OKAY
+    failed: bool = False
 
     @property
     def indirect(self) -> bool:
@@ -71,10 +72,11 @@ class Indices:
         """Let the backend take a request."""
         self.req_cons += 1
 
-    def rest(self) -> None:
-        """Let the backend ask for a notification if nothing is left to be taken."""
+    def rest(self) -> bool:
+        """Let the backend ask for a notification if nothing is left to be taken; tell whether it did."""
         if self.req_cons == self.req_prod:
             self.req_event = self.req_cons + 1
+        return self.req_cons == self.req_prod
 
     def respond(self) -> bool:
         """Let the backend push a response; tell whether it has to notify the frontend."""

@@ -125,6 +125,10 @@ def _unmaps(event: str) -> Field:
     return _f("ops", f"u64[{words}]", "struct gnttab_unmap_grant_ref, 3 words each")
 
 
+def _refs(event: str) -> Field:
+    return _f("refs", f"s32[{len(UNMAPS_IN[event])}]", "references to each page")
+
+
 _RING = _f("ring", "u64", "address of struct xen_blkif_ring: names the ring on the backend's side")
 _RINFO = _f("rinfo", "u64", "address of struct blkfront_ring_info: names the ring on the frontend's side")
 _ID = _f("id", "u64", "id of the request, chosen by the frontend")
@@ -376,13 +380,14 @@ _BACKEND = (
         (
             _f("n", "u32", "operations; the first is recorded here"),
             _unmaps("gt_unmap"),
+            _refs("gt_unmap"),
         ),
     ),
     EventType(
         "gt_unmap_few",
         "backend",
         "the same call's operations from number 1 on, counted from 0",
-        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_few")),
+        (_f("n", "u32", "operations of the call"), _unmaps("gt_unmap_few"), _refs("gt_unmap_few")),
     ),
     EventType(
         "gt_unmap_more",
@@ -623,6 +628,15 @@ _EITHER = (
         "either",
         "event channel notified (notify_remote_via_irq)",
         (_f("irq", "s32", "irq bound to the channel"),),
+    ),
+    EventType(
+        "ev_eoi",
+        "either",
+        "a driver is done with an event and lets the next one come (xen_irq_lateeoi)",
+        (
+            _f("irq", "u32", "irq bound to the channel"),
+            _f("flags", "u32", "1 when there was no work (XEN_EOI_FLAG_SPURIOUS)"),
+        ),
     ),
     EventType(
         "mark",

@@ -267,14 +267,22 @@ _BACKEND: Final = (
         "gt_unmap",
         KERNEL,
         "clear_foreign_p2m_mapping",
-        {"n": "count", "ops": _words("unmap_ops", UNMAPS_IN["gt_unmap"], UNMAP_OP_WORDS)},
+        {
+            "n": "count",
+            "ops": _words("unmap_ops", UNMAPS_IN["gt_unmap"], UNMAP_OP_WORDS),
+            "refs": "pages[:1]->_refcount.counter",
+        },
     ),
     *(
         Probe(
             event,
             KERNEL,
             "clear_foreign_p2m_mapping",
-            {"n": "count", "ops": _words("unmap_ops", UNMAPS_IN[event], UNMAP_OP_WORDS)},
+            {
+                "n": "count",
+                "ops": _words("unmap_ops", UNMAPS_IN[event], UNMAP_OP_WORDS),
+                **({"refs": "pages[1:11]->_refcount.counter"} if event == "gt_unmap_few" else {}),
+            },
             when=f"n > {UNMAPS_IN[event].start}",
             asleep_until={
                 "gt_unmap_async": f"n > {UNMAPS_IN[event].start}",
@@ -451,6 +459,7 @@ _EITHER: Final = (
     ),
     Probe("xs_switch", KERNEL, "xenbus_switch_state", {"node": "dev->nodename", "state": "state"}),
     Probe("ev_notify", KERNEL, "notify_remote_via_irq", {"irq": "irq"}),
+    Probe("ev_eoi", KERNEL, "xen_irq_lateeoi", {"irq": "irq", "flags": "eoi_flags"}),
 )
 
 ROWS: Final = (*_BACKEND, *_FRONTEND, *_EITHER)

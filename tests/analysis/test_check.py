@@ -136,11 +136,18 @@ def test_a_stall_with_a_request_that_was_not_taken_is_no_finding():
     assert "the run ended with 'stall', 1 requests were outstanding" in verdict.reasons
 
 
-@pytest.mark.parametrize(("errno", "why"), [(84, "data came back other"), (5, "Input/output error")])
-def test_a_load_that_failed_is_no_pass(errno, why):
+@pytest.mark.parametrize(
+    ("errno", "why", "outcome"),
+    [
+        (84, "data came back other", Outcome.FAIL),
+        (5, "Input/output error", Outcome.INCONCLUSIVE),
+    ],
+)
+def test_a_load_that_failed_is_no_pass(errno, why, outcome):
     fio = FioResult(1, 1, 1, 1, 1.0, 1.0, errno)
     verdict = judged(played(), fio=fio)
-    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.outcome is outcome
+    assert [finding.rule for finding in verdict.findings] == (["R58"] if errno == 84 else [])
     assert why in verdict.reasons[0]
     assert judged(played(), fio=replace(fio, error=0)).outcome is Outcome.PASS
 
