@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from blkproof.analysis import crosscheck, measure, observers
+from blkproof.analysis import crosscheck, measure, messages, observers
 from blkproof.analysis.blindness import Blind, as_losses, blind_spots, forbids, hampers
 from blkproof.analysis.facts import BACKEND, Facts
 from blkproof.analysis.history import History, replay
@@ -52,14 +52,24 @@ def judge(history: History) -> Verdict:
         results[rule.id] = result
         findings += found
     metrics = measure.measure(history)
-    reasons = (*crosscheck.doubts(history, metrics), *_undecided(results.values()))
+    told = messages.told(history)
+    unexplained = messages.unexplained(told, {finding.rule for finding in findings})
+    reasons = (*crosscheck.doubts(history, metrics), *unexplained, *_undecided(results.values()))
     if any(finding.level in FAILING for finding in findings):
         outcome = Outcome.FAIL
     elif not any(results[rule.id].decided for rule in judging if rule.level != LEGAL):
         outcome, reasons = Outcome.INCONCLUSIVE, ("nothing was checked: no request was recorded", *reasons)
     else:
         outcome = Outcome.INCONCLUSIVE if reasons else Outcome.PASS
-    return Verdict(outcome, tuple(findings), results, metrics.requests, metrics, reasons)
+    return Verdict(
+        outcome,
+        tuple(findings),
+        results,
+        metrics.requests,
+        metrics,
+        reasons,
+        tuple(message.text for message in told),
+    )
 
 
 def _apply(rule: Rule, history: History, losses: Losses, blind: Blind) -> _Judged:

@@ -89,7 +89,10 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement on one capture; ``reasons`` say why it is not PASS, other than the findings."""
+    """The judgement on one capture; ``reasons`` say why it is not PASS, other than the findings.
+
+    ``messages`` are what the kernels said of trouble, with what is known of the grants that they mean.
+    """
 
     outcome: Outcome
     findings: tuple[Finding, ...] = ()
@@ -97,6 +100,7 @@ class Verdict:
     requests: int = 0
     metrics: Metrics = field(default_factory=Metrics)
     reasons: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain data for JSON, the same for the same capture."""
@@ -110,4 +114,5 @@ class Verdict:
             "requests": self.requests,
             "metrics": self.metrics.to_json(),
             "reasons": list(self.reasons),
+            "messages": list(self.messages),
         }

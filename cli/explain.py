@@ -23,6 +23,8 @@ def explain(capture: Path) -> int:
     click.echo(f"{run.scenario}: {run.outcome}, {run.verdict.requests} requests, {run.accelerator}")
     for reason in run.verdict.reasons:
         click.echo(f"  {reason}")
+    for message in run.verdict.messages:
+        click.echo(f"  {message}")
     for finding in run.verdict.findings:
         click.echo()
         click.echo(told(finding))

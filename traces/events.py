@@ -639,6 +639,12 @@ _EITHER = (
         ),
     ),
     EventType(
+        "message",
+        "either",
+        "the kernel prints a message, whatever its level (tracepoint printk:console)",
+        (_f("text", "str", "the message"),),
+    ),
+    EventType(
         "mark",
         "either",
         "the harness marks a phase through trace_marker: armed, attach, load, loaded, detach, disarm",

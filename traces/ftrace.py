@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -96,8 +96,19 @@ def _formats(capture: Capture, folder: str) -> dict[int, Format]:
         for field in layout.ENTRY_FIELDS:
             if found.fields.get(field.name) != field:
                 raise DecodeError(path, expected=f"{field.name} where Linux 6 has it", got="another record")
-        formats[found.number] = found
+        formats[found.number] = _ours(found)
     return formats
+
+
+def _ours(found: Format) -> Format:
+    """Return a format under the names of the schema, if it is of an event that the kernel has by itself."""
+    if (found.group, found.name) not in layout.STANDARD:
+        return found
+    name, fields = layout.STANDARD[found.group, found.name]
+    named = {
+        fields.get(key, key): replace(part, name=fields.get(key, key)) for key, part in found.fields.items()
+    }
+    return Format(found.number, layout.GROUP, name, named)
 
 
 def _missed_hits(capture: Capture, domain: str) -> tuple[LossWindow, ...]:

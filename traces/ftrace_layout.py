@@ -67,5 +67,7 @@ PRINT_TEXT: Final = 16
 
 CLOCK: Final = "x86-tsc"
 """The only trace clock that Xen and all domains share."""
+STANDARD: Final = {("printk", "console"): ("message", {"msg": "text"})}
+"""Events of the kernel itself, by group and name: their names in the schema, and those of their fields."""
 GROUP: Final = "blkproof"
 """Group of our probes: an event in it has the name of an event of the schema."""

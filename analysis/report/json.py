@@ -29,6 +29,7 @@ def run_object(run: Run, comparison: Comparison | None = None) -> dict[str, Any]
         "capture": run.capture,
         "metrics": told["metrics"],
         "reasons": told["reasons"],
+        "messages": told["messages"],
         "features": [
             {"name": item.name, "backend": item.backend, "frontend": item.frontend, "used": item.used}
             for item in run.features

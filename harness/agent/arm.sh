@@ -29,7 +29,12 @@ for event in $TRACING/events/blkproof/*/; do
     esac
 done
 
-mkdir -p "$3/formats/ftrace" "$3/formats/blkproof"
+# What the kernel prints is an event, and what it keeps to itself of deferred grants is printed.
+echo 1 > $TRACING/events/printk/console/enable
+[ ! -e /proc/dynamic_debug/control ] || echo 'file grant-table.c format g.e. +p' > /proc/dynamic_debug/control
+
+mkdir -p "$3/formats/ftrace" "$3/formats/blkproof" "$3/formats/printk"
+cat $TRACING/events/printk/console/format > "$3/formats/printk/console"
 cat $TRACING/events/ftrace/print/format > "$3/formats/ftrace/print"
 for event in $TRACING/events/blkproof/*/; do
     event=${event%/}

@@ -15,8 +15,8 @@ from blkproof.harness.probes.term import ExpressionError, Term
 from blkproof.traces import events
 from blkproof.traces.events import EVENTS, EventType, Field
 
-RECORDED_OTHERWISE = {"mark", "xen_map", "xen_unmap"}
-"""By trace_marker and by Xen."""
+RECORDED_OTHERWISE = {"mark", "message", "xen_map", "xen_unmap"}
+"""By trace_marker, by a tracepoint of the kernel and by Xen."""
 
 INT, U8, U32, U64 = (
     Scalar("int", 4, signed=True),
