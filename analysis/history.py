@@ -187,6 +187,8 @@ def _join(backs: Iterable[BackRing], fronts: Iterable[FrontRing], scene: _Scene)
         best = max(candidates, key=lambda front: _likeness(front, back), default=None)
         if best is not None:
             alone.remove(best)
+            if back.device.vdev < 0 and best.vdev is not None:
+                back.device = Device(back.device.domid, best.vdev)
         rings.append(_ring(back.device, best, back, scene))
     for front in alone:
         device = Device(scene.facts.domids.get(front.source, -1), -1 if front.vdev is None else front.vdev)

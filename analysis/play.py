@@ -352,7 +352,8 @@ class Play:
             left.clear()
         self.write(Step("guest1", FRONT, STATE, 1))
         self._emit("be_fe_changed", "dom0", _WORKER, skip, changes, node=BACK, state=1)
-        return self.connect(skip=skip, **changes)
+        known = {"feature-max-indirect-segments", "multi-queue-max-queues", "max-ring-page-order"}
+        return self.connect(skip={*skip, *known}, **changes)
 
     # Section: parts
 

@@ -110,8 +110,8 @@ def agrees_anew(run: History, judge: Judge) -> None:
     """Compare what each side uses with xenstore as it was at that moment."""
     for event in run.table.rows(["fe_connect", "be_connect"]):
         if event.event == "be_connect":
-            # Without a ring it only looks whether it is time to connect.
-            if event.nr_rings:
+            # Without a ring or a disk it only looks whether it is time to connect.
+            if event.nr_rings and event.vbd:
                 _used(run, judge, event, Device(event.dom, event.vbd), "persistent")
             continue
         device = Device(run.facts.domids.get(event.source, -1), event.vdev)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from blkproof.analysis import names, wire
-from blkproof.analysis.entities import FrontHalf, FrontRing
+from blkproof.analysis import store as paths
+from blkproof.analysis.entities import Device, FrontHalf, FrontRing
 from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
@@ -29,6 +31,7 @@ _OPERATION_BITS: Final = 0xFF
     obligation="A closed backend waits for a frontend only when that begins anew, and one that connects "
     "again lets go of the old ring first.",
     needs={"xs_switch", "be_fe_changed", "gt_map_ring", "gt_unmap_ring"},
+    also={"xs_write"},
     obeys=lambda play: (play.io(wire.WRITE), play.close(), play.reconnect(), play.io(wire.WRITE)),
     breaks=lambda play: (
         play.io(wire.WRITE),
@@ -38,7 +41,11 @@ _OPERATION_BITS: Final = 0xFF
     ),
 )
 def starts_over(run: History, judge: Judge) -> None:
-    """Follow for each backend the states of both sides, and the rings that it maps."""
+    """Follow for each backend the states of both sides, and the rings that it maps.
+
+    A new device of the same name says what its rings may be, before it waits for its first frontend.
+    """
+    begun = sorted(event.tsc for device in run.store.devices for event in _introductions(run, device))
     closed: dict[str, Event] = {}
     seen: dict[str, Event] = {}
     mapped: defaultdict[str, dict[int, Event]] = defaultdict(dict)
@@ -60,7 +67,17 @@ def starts_over(run: History, judge: Judge) -> None:
             # A ring that could not be mapped is never unmapped, and ends the connection.
             mapped[node].clear()
         elif event.state == _INIT_WAIT and (end := closed.pop(node, None)) is not None:
-            _anew(judge, end, seen.get(node), event)
+            _anew(
+                judge,
+                end,
+                seen.get(node),
+                event,
+                bisect_right(begun, event.tsc) > bisect_right(begun, end.tsc),
+            )
+
+
+def _introductions(run: History, device: Device) -> Iterator[Event]:
+    return run.store.writes(paths.back(device, "multi-queue-max-queues"))
 
 
 def _mapped(judge: Judge, before: Event | None, event: Event) -> None:
@@ -78,8 +95,8 @@ def _mapped(judge: Judge, before: Event | None, event: Event) -> None:
         )
 
 
-def _anew(judge: Judge, closed: Event, seen: Event | None, wait: Event) -> None:
-    if seen is not None and seen.tsc > closed.tsc and seen.state == _INITIALISING:
+def _anew(judge: Judge, closed: Event, seen: Event | None, wait: Event, new: bool) -> None:
+    if new or (seen is not None and seen.tsc > closed.tsc and seen.state == _INITIALISING):
         judge.holds()
     elif gap := judge.gap(BACKEND, closed.tsc, wait.tsc):
         judge.undecided(gap)

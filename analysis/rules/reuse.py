@@ -51,7 +51,9 @@ def _replay(run: History, judge: Judge, front: FrontRing, purged: list[Ending]) 
         judge.undecided("requests were made before the recording began", len(front.halves))
         return
     for number, (tsc, what, completed) in enumerate(_steps(front, purged)):
-        if gap := judge.gap(front.source, begin, tsc):
+        # A request takes its grants until it is pushed.
+        pushed = what.push if isinstance(what, FrontHalf) and not completed else None
+        if gap := judge.gap(front.source, begin, tsc if pushed is None else pushed.tsc):
             judge.undecided(gap, max(1, len(front.halves) - number))
             return
         if isinstance(what, Ending):

@@ -22,6 +22,7 @@ def test_keys_are_fixed(broken_run: Run) -> None:
         "capture",
         "metrics",
         "reasons",
+        "messages",
         "features",
         "ended",
         "drivers",
