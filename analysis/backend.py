@@ -281,6 +281,9 @@ class BackReplay:
             return
         lookup.result = event
         gref = lookup.event.gref
+        if lookup.hit and event.gref != gref:
+            # Records between the two may be lost: this tells nothing of the tree.
+            return
         if not lookup.hit:
             ring.tree.missed(event, gref)
             return

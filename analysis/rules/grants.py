@@ -216,8 +216,14 @@ def used_once(run: History, judge: Judge) -> None:
                 _clash(judge, half, *half.clashes[0])
 
 
+def _known(half: BackHalf) -> int:
+    """Return the time by which the grants of a request are known: those in its pages once they are mapped."""
+    last = half.calls[-1].end if half.calls and half.indirect else None
+    return half.taken.tsc if last is None else last.tsc
+
+
 def _clash(judge: Judge, half: BackHalf, gref: int, other: BackHalf) -> None:
-    if gap := judge.gap(BACKEND, other.taken.tsc, half.taken.tsc):
+    if gap := judge.gap(BACKEND, other.taken.tsc, _known(half)):
         judge.undecided(gap)
         return
     twice = other is half

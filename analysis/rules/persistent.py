@@ -73,6 +73,7 @@ def _look_up(run: History, judge: Judge, lookup: Lookup) -> None:
         judge.undecided(unfinished(run, judge, lookup.event.tsc))
         return
     moved = lookup.hit and seen.handle is not None and lookup.result.handle != seen.handle
+    moved = moved or (lookup.hit and lookup.result.gref != gref)
     if (lookup.hit, seen.known) in _LEGAL and not moved:
         judge.holds()
         return
