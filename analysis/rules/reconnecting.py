@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from blkproof.analysis import names, wire
-from blkproof.analysis import store as paths
-from blkproof.analysis.entities import Device, FrontHalf, FrontRing
+from blkproof.analysis.entities import FrontHalf, FrontRing
 from blkproof.analysis.facts import BACKEND
 from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
@@ -19,6 +17,8 @@ from blkproof.traces.events import Event
 
 _INITIALISING, _INIT_WAIT, _CLOSING, _CLOSED = 1, 2, 5, 6
 """States of XenBus."""
+_INTRODUCTION: Final = "multi-queue-max-queues"
+"""The key that a backend always writes as it begins."""
 _OPERATION_BITS: Final = 0xFF
 """REQ_OP_* in cmd_flags."""
 
@@ -43,16 +43,20 @@ _OPERATION_BITS: Final = 0xFF
 def starts_over(run: History, judge: Judge) -> None:
     """Follow for each backend the states of both sides, and the rings that it maps.
 
-    A new device of the same name says what its rings may be, before it waits for its first frontend.
+    A new device of the same name first says what its rings may be: what was before is not its own.
     """
-    begun = sorted(event.tsc for device in run.store.devices for event in _introductions(run, device))
     closed: dict[str, Event] = {}
     seen: dict[str, Event] = {}
     mapped: defaultdict[str, dict[int, Event]] = defaultdict(dict)
-    for event in run.table.rows(["xs_switch", "be_fe_changed", "gt_map_ring", "gt_unmap_ring"]):
-        if event.source != BACKEND or "/vbd/" not in event.node:
+    for event in run.table.rows(["xs_write", "xs_switch", "be_fe_changed", "gt_map_ring", "gt_unmap_ring"]):
+        if event.event == "xs_write":
+            if event.node == _INTRODUCTION:
+                mapped.pop(event.dir, None)
+                closed.pop(event.dir, None)
             continue
         node = event.node
+        if event.source != BACKEND or "/vbd/" not in node:
+            continue
         if event.event == "be_fe_changed":
             seen[node] = event
         elif event.event == "gt_unmap_ring":
@@ -67,17 +71,7 @@ def starts_over(run: History, judge: Judge) -> None:
             # A ring that could not be mapped is never unmapped, and ends the connection.
             mapped[node].clear()
         elif event.state == _INIT_WAIT and (end := closed.pop(node, None)) is not None:
-            _anew(
-                judge,
-                end,
-                seen.get(node),
-                event,
-                bisect_right(begun, event.tsc) > bisect_right(begun, end.tsc),
-            )
-
-
-def _introductions(run: History, device: Device) -> Iterator[Event]:
-    return run.store.writes(paths.back(device, "multi-queue-max-queues"))
+            _anew(judge, end, seen.get(node), event)
 
 
 def _mapped(judge: Judge, before: Event | None, event: Event) -> None:
@@ -95,8 +89,8 @@ def _mapped(judge: Judge, before: Event | None, event: Event) -> None:
         )
 
 
-def _anew(judge: Judge, closed: Event, seen: Event | None, wait: Event, new: bool) -> None:
-    if new or (seen is not None and seen.tsc > closed.tsc and seen.state == _INITIALISING):
+def _anew(judge: Judge, closed: Event, seen: Event | None, wait: Event) -> None:
+    if seen is not None and seen.tsc > closed.tsc and seen.state == _INITIALISING:
         judge.holds()
     elif gap := judge.gap(BACKEND, closed.tsc, wait.tsc):
         judge.undecided(gap)
