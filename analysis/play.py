@@ -11,127 +11,27 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Self
 
 from blkproof.analysis import wire
-from blkproof.analysis.facts import Facts
-from blkproof.analysis.handshake import BACK, FRONT, STATE, VDEV, Handshake, Step
-from blkproof.analysis.scenery import Indices, Io, map_words
-from blkproof.traces.events import SEGMENTS_IN, UNMAPS_IN
-from blkproof.traces.fio import FioResult
-from blkproof.traces.stream import LossWindow
-from blkproof.traces.table import EventTable
+from blkproof.analysis.handshake import BACK, FRONT, STATE, VDEV, Step
+from blkproof.analysis.scenery import Indices, Io
+from blkproof.analysis.stage import (
+    BACK_IRQ,
+    FRONT_IRQ,
+    INTERRUPT,
+    PAGE_BYTES,
+    RINFO,
+    RING,
+    THREAD,
+    WORKER,
+    Changes,
+    Stage,
+)
 
-RING: Final = 0xFFFF_8880_0400_0000
-RINFO: Final = 0xFFFF_8880_0700_0000
-_THREAD, _INTERRUPT, _WORKER = 700, 0, 30
-_FIRST_GREF, _FIRST_HANDLE = 100, 40
-_FRONT_IRQ, _BACK_IRQ = 40, 60
-_ITEM: Final = 0xFFFF_8880_0900_0000
-_BAD_GREF: Final = -3
 _FLAGS: Final = {wire.READ: 0, wire.WRITE: 1, wire.BARRIER: 2, wire.FLUSH: 2}
 """REQ_OP_* of the block layer that the frontend makes each operation of."""
-_PAGE_BYTES: Final = 4096
-_STEP_TICKS: Final = 100
-
-Changes = Mapping[str, Mapping[str, Any]]
-Row = tuple[str, int, dict[str, Any]]
 
 
-class Play:
-    """Both drivers of one disk with one ring, and the events that they leave behind."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.handshake = Handshake()
-        self.losses: list[LossWindow] = []
-        self.front_offer = self.back_offer = 1
-        self.front_parameter = self.back_parameter = self.trusted = "Y"
-        self.back_keeps: bool | None = None
-        self.max_indirect = 32
-        self.back_max_indirect: int | None = 256
-        self.cap = 1056
-        self.capacity = 1 << 20
-        self.read_only = False
-        self.ended = "ok"
-        self.map_flags: int | None = None
-        self.map_status = 0
-        self.misses: set[int] = set()
-        self.unmap_status = 0
-        self.bad_grefs: set[int] = set()
-        self.page_references = 1
-        self.counts_none = False
-        self.tsc_hz: float | None = None
-        self.fio: FioResult | None = None
-        self.fifo = False
-        self.status = wire.OKAY
-        self.connected = self.closed = False
-        self.tsc = 1000
-        self.interrupted = _INTERRUPT
-        self.at = Indices()
-        self.tree: dict[int, wire.MapOp] = {}
-        self.active: set[int] = set()
-        self._ids: list[int] | None = None
-        self._grefs: list[int] = []
-        self._granted: set[int] = set()
-        self._rings: dict[str, list[int]] = {}
-        self._next_gref, self._next_handle = _FIRST_GREF, _FIRST_HANDLE
-
-    def set(self, **options: Any) -> Self:
-        """Change how the drivers act; raise AttributeError for an option that does not exist."""
-        for name, value in options.items():
-            owner = self if hasattr(self, name) else self.handshake
-            if not hasattr(owner, name):
-                raise AttributeError(f"Play has no option {name!r}")
-            setattr(owner, name, value)
-        return self
-
-    @property
-    def nr_ents(self) -> int:
-        """Entries of the ring."""
-        return self.at.nr_ents
-
-    @nr_ents.setter
-    def nr_ents(self, count: int) -> None:
-        self.at.nr_ents = count
-
-    # Section: what comes out
-
-    def facts(self) -> Facts:
-        """Return what the capture of this play would say besides its events."""
-        return Facts(
-            ended=self.ended,
-            tsc_hz=self.tsc_hz,
-            fio=self.fio,
-            parameters={
-                "dom0": {
-                    "xen_blkback": {
-                        "feature_persistent": self.back_parameter,
-                        "max_persistent_grants": str(self.cap),
-                    }
-                },
-                "guest1": {
-                    "xen_blkfront": {
-                        "feature_persistent": self.front_parameter,
-                        "max_indirect_segments": str(self.max_indirect),
-                        "trusted": self.trusted,
-                    }
-                },
-            },
-        )
-
-    def table(self, probes: Mapping[str, Collection[str]] | None = None) -> EventTable:
-        """Return the events as a table."""
-        return EventTable.from_events(self.rows, losses=self.losses, probes=probes)
-
-    @property
-    def persistent(self) -> bool:
-        """Tell whether the frontend keeps its grants."""
-        return bool(self.front_offer and self.back_offer)
-
-    @property
-    def keeps(self) -> bool:
-        """Tell whether the backend keeps grants: if both offered to, unless told otherwise."""
-        return self.persistent if self.back_keeps is None else self.back_keeps
-
-    # Section: a disk's life
+class Play(Stage):
+    """Both drivers of one disk with one ring, step by step."""
 
     def connect(
         self,
@@ -153,7 +53,7 @@ class Play:
         for step in self.handshake.steps(offers, values or {}, skip, late):
             if step.node.startswith("ring-ref"):
                 self._rings.setdefault(step.directory, []).append(step.value)
-                self._emit("gt_grant", "guest1", _INTERRUPT, ref=step.value)
+                self._emit("gt_grant", "guest1", INTERRUPT, ref=step.value)
             self.write(step)
             if step.name == "frontend 3":
                 self._map_rings(skip)
@@ -163,9 +63,9 @@ class Play:
     def write(self, step: Step, skip: Collection[str] = ()) -> Self:
         """Let a driver write a value to xenstore, or switch its state."""
         if step.node == STATE:
-            self._emit("xs_switch", step.source, _WORKER, skip, node=step.directory, state=step.value)
+            self._emit("xs_switch", step.source, WORKER, skip, node=step.directory, state=step.value)
         written: dict[str, Any] = {"dir": step.directory, "node": step.node, "xbt": step.xbt}
-        self._emit("xs_write", step.source, _WORKER, **written, value=str(step.value))
+        self._emit("xs_write", step.source, WORKER, **written, value=str(step.value))
         return self
 
     def resize(self, sectors: int, skip: Collection[str] = ()) -> Self:
@@ -207,12 +107,12 @@ class Play:
         queue |= {"req_prod_pvt": self.at.req_prod, "rsp_cons": self.at.rsp_cons, "nr_ents": self.nr_ents}
         self._emit("fe_discard", "guest1", 1, **queue)
         if self.at.push():
-            self._emit("ev_notify", "guest1", 1, irq=_FRONT_IRQ)
+            self._emit("ev_notify", "guest1", 1, irq=FRONT_IRQ)
         self.at.take()
         taken: dict[str, Any] = {"ring": RING, "dom": 1, "op": op, **self.at.back()}
         if op == wire.DISCARD:
             taken |= {"flag": flag, "nr_sectors": nr_sectors, "sector": io.sector}
-        self._emit("be_discard" if op == wire.DISCARD else "be_other", "dom0", _THREAD, id=io.id, **taken)
+        self._emit("be_discard" if op == wire.DISCARD else "be_other", "dom0", THREAD, id=io.id, **taken)
         self._rest((), {})
         self.respond(io)
         self.complete(io)
@@ -223,7 +123,7 @@ class Play:
         indirect = nr > wire.DIRECT_SEGMENTS
         io = self._next(op)
         queue: dict[str, Any] = {
-            "bytes": nr * _PAGE_BYTES,
+            "bytes": nr * PAGE_BYTES,
             "sector": io.sector,
             "req_prod_pvt": self.at.req_prod,
             "vdev": VDEV,
@@ -237,14 +137,14 @@ class Play:
         grefs = [self._take_gref(skip, changes) for _ in range(nr)]
         io.segments = tuple(wire.Segment(gref, 0, wire.LAST_SECTOR) for gref in grefs)
         owed = self.at.push()
-        pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": _FRONT_IRQ}
+        pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": FRONT_IRQ}
         pushed["copy"] = int((self.persistent or self.trusted == "N") and op != wire.READ)
         held = io.pushed()
         self._emit("fe_push", "guest1", 1, skip, changes, **pushed, page=held.pop("fe_push"))
         for event, page in held.items():
             self._emit(event, "guest1", 1, skip, changes, id=io.id, op=wire.INDIRECT, nr=nr, page=page)
         if owed:
-            self._emit("ev_notify", "guest1", 1, skip, changes, irq=_FRONT_IRQ)
+            self._emit("ev_notify", "guest1", 1, skip, changes, irq=FRONT_IRQ)
         return io
 
     def take(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
@@ -252,7 +152,7 @@ class Play:
         self.at.take()
         io.segments = tuple(changes.get("segments", io.segments))
         request = {**io.request(), "vbd": VDEV, "dom": 1, **self._sizes()}
-        self._emit("be_request", "dom0", _THREAD, skip, changes, ring=RING, **self.at.back(), **request)
+        self._emit("be_request", "dom0", THREAD, skip, changes, ring=RING, **self.at.back(), **request)
         self._rest(skip, changes)
 
     def map(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
@@ -267,7 +167,7 @@ class Play:
             return
         bios: dict[str, Any] = {"ring": RING, "id": io.id, "nbio": 1, "bytes": io.sectors * wire.SECTOR_BYTES}
         bios["opf"] = 1 | wire.PREFLUSH if io.op in (wire.BARRIER, wire.FLUSH) else int(io.op != wire.READ)
-        self._emit("be_submit", "dom0", _THREAD, skip, changes, sector=io.sector, **bios)
+        self._emit("be_submit", "dom0", THREAD, skip, changes, sector=io.sector, **bios)
 
     def respond(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
         """Let the disk be done: the backend gives back what it used and answers."""
@@ -276,10 +176,10 @@ class Play:
         if not changes.get("respond_first"):
             self._give_back(io, skip, changes)
         answer: dict[str, Any] = {"ring": RING, "id": io.id, "op": io.op, "status": io.status, "dom": 1}
-        answer |= {"irq": _BACK_IRQ, **self.at.back()}
+        answer |= {"irq": BACK_IRQ, **self.at.back()}
         self._emit("be_response", "dom0", self.interrupted, skip, changes, **answer)
         if self.at.respond():
-            self._emit("ev_notify", "dom0", self.interrupted, skip, changes, irq=_BACK_IRQ)
+            self._emit("ev_notify", "dom0", self.interrupted, skip, changes, irq=BACK_IRQ)
         self._give_back(io, skip, changes)
 
     def complete(self, io: Io, skip: Collection[str] = (), **changes: Any) -> None:
@@ -299,7 +199,7 @@ class Play:
         if io.op == wire.DISCARD:
             self._emit("fe_recycle", "guest1", 0, skip, changes, rinfo=RINFO, id=io.id)
         self.at.complete()
-        self._emit("ev_eoi", "guest1", 0, skip, changes, irq=_FRONT_IRQ)
+        self._emit("ev_eoi", "guest1", 0, skip, changes, irq=FRONT_IRQ)
         assert self._ids is not None
         self._ids.append(io.id)
 
@@ -311,8 +211,8 @@ class Play:
 
     def purge(self, grefs: Sequence[int], skip: Collection[str] = ()) -> Self:
         """Let the backend drop grants that are not in use from its tree."""
-        self._emit("be_purge", "dom0", _THREAD, skip, None, ring=RING, **self._sizes())
-        self._emit("be_purge_work", "dom0", _WORKER, skip)
+        self._emit("be_purge", "dom0", THREAD, skip, None, ring=RING, **self._sizes())
+        self._emit("be_purge_work", "dom0", WORKER, skip)
         ops = [self.tree.pop(gref) for gref in grefs]
         self._unmap_in_batches(ops, skip, {})
         return self
@@ -327,7 +227,7 @@ class Play:
         if self.tree:
             sizes = self._sizes()
             free = {"num": len(self.tree), "ring": RING}
-            self._emit("be_free_persistent", "dom0", _WORKER, skip, changes, **free, **sizes)
+            self._emit("be_free_persistent", "dom0", WORKER, skip, changes, **free, **sizes)
             self._unmap_in_batches(list(self.tree.values()), skip, changes)
             self.tree.clear()
         self.write(Step("dom0", BACK, STATE, 6), skip)
@@ -351,39 +251,27 @@ class Play:
         for left in (self._grefs, self._granted, self._rings):
             left.clear()
         self.write(Step("guest1", FRONT, STATE, 1))
-        self._emit("be_fe_changed", "dom0", _WORKER, skip, changes, node=BACK, state=1)
+        self._emit("be_fe_changed", "dom0", WORKER, skip, changes, node=BACK, state=1)
         known = {"feature-max-indirect-segments", "multi-queue-max-queues", "max-ring-page-order"}
         return self.connect(skip={*skip, *known}, **changes)
-
-    # Section: parts
-
-    @property
-    def _indirect(self) -> int:
-        """Segments that the frontend puts into an indirect request at most, 0 for none."""
-        effective = min(self.max_indirect, self.back_max_indirect or 0)
-        return effective if effective > wire.DIRECT_SEGMENTS else 0
 
     def _agree(self, skip: Collection[str], changes: Changes) -> None:
         shared: dict[str, Any] = {"nr_rings": len(self._rings), "nr_ring_pages": 1 << self.handshake.order}
         own = {"feature_persistent": int(self.back_parameter == "Y"), "max_persistent_grants": self.cap}
         own |= {"persistent": int(self.keeps), "dom": 1, "vbd": VDEV}
-        self._emit("be_connect", "dom0", _WORKER, skip, changes, **shared, **own)
-        self._emit("be_thread_start", "dom0", _THREAD, skip, changes, ring=RING)
+        self._emit("be_connect", "dom0", WORKER, skip, changes, **shared, **own)
+        self._emit("be_thread_start", "dom0", THREAD, skip, changes, ring=RING)
         own = {"feature_persistent": int(self.front_parameter == "Y"), "persistent": int(self.persistent)}
         own |= {"max_indirect": self._indirect, "max_indirect_segments": self.max_indirect, "vdev": VDEV}
         self._emit("fe_connect", "guest1", 1, skip, changes, rinfo=RINFO, **shared, **own)
 
     def _disconnect(self, skip: Collection[str], changes: Changes) -> None:
-        self._emit("be_fe_changed", "dom0", _WORKER, skip, changes, node=BACK, state=6)
-        self._emit("be_thread_stop", "dom0", _THREAD, skip, changes, ring=RING)
+        self._emit("be_fe_changed", "dom0", WORKER, skip, changes, node=BACK, state=6)
+        self._emit("be_thread_stop", "dom0", THREAD, skip, changes, ring=RING)
         for pages in self._rings.values():
-            self._emit("gt_unmap_ring", "dom0", _WORKER, node=BACK)
+            self._emit("gt_unmap_ring", "dom0", WORKER, node=BACK)
             for _ in pages:
                 self._emit("xen_unmap", "xen", -1, dom=1)
-
-    def _rest(self, skip: Collection[str], changes: Changes) -> None:
-        if self.at.rest():
-            self._emit("ev_eoi", "dom0", _THREAD, skip, changes, irq=_BACK_IRQ)
 
     def _next(self, op: int) -> Io:
         if not self.connected:
@@ -394,125 +282,6 @@ class Play:
 
     def _map_rings(self, skip: Collection[str]) -> None:
         for pages in self._rings.values():
-            self._emit("gt_map_ring", "dom0", _WORKER, skip, node=BACK, n=len(pages), gref=pages[0])
+            self._emit("gt_map_ring", "dom0", WORKER, skip, node=BACK, n=len(pages), gref=pages[0])
             for _ in pages:
                 self._emit("xen_map", "xen", -1, dom=1)
-
-    def _read(self, io: Io, skip: Collection[str], changes: Changes) -> None:
-        """Let the backend read the segments in the indirect pages, and let go of these."""
-        nr = len(io.segments)
-        more: dict[str, Any] = {"ring": RING, "n": len(io.pages), "op": io.op}
-        for event, held in SEGMENTS_IN.items():
-            if nr > held.start:
-                parts = io.segments[held.start : held.stop]
-                words = [w for s in parts for w in (s.first * wire.SECTOR_BYTES, s.extent.sectors)]
-                self._emit(event, "dom0", _THREAD, skip, changes, id=io.id, nr=nr, seg=words, **more)
-            more = {}
-
-    def _map_call(
-        self, io: Io, grefs: Sequence[int], ro: bool, skip: Collection[str], changes: Changes
-    ) -> bool:
-        start: dict[str, Any] = {"ring": RING, "n": len(grefs), "ro": int(ro), **self._sizes()}
-        self._emit("be_map", "dom0", _THREAD, skip, changes, **start)
-        for first in range(0, len(grefs), wire.DIRECT_SEGMENTS):
-            self._map_batch(io, grefs[first : first + wire.DIRECT_SEGMENTS], ro, skip, changes)
-        rc = int(not self.bad_grefs.isdisjoint(grefs))
-        self._emit("be_map_ret", "dom0", _THREAD, skip, changes, rc=rc)
-        return not rc
-
-    def _map_batch(
-        self, io: Io, grefs: Sequence[int], ro: bool, skip: Collection[str], changes: Changes
-    ) -> None:
-        missed = [gref for gref in grefs if not (self.keeps and self._look_up(io, gref, skip, changes))]
-        flags = self.map_flags or wire.HOST_MAP | (wire.READ_ONLY if ro and not self.keeps else 0)
-        ops = []
-        for gref in missed:
-            handle, self._next_handle = self._next_handle, self._next_handle + 1
-            status = _BAD_GREF if gref in self.bad_grefs else self.map_status
-            ops.append(wire.MapOp(handle << 12, flags, gref, 1, status, handle))
-        if ops:
-            words = [w for op in ops for w in map_words(op)]
-            self._emit("gt_map", "dom0", _THREAD, skip, changes, n=len(ops), ops=words)
-            ops = [op for op in ops if op.status != _BAD_GREF]
-            for _ in ops:
-                self._emit("xen_map", "xen", -1, skip, changes, dom=1)
-        for op in ops:
-            if self.keeps and len(self.tree) < self.cap and op.gref not in self.tree:
-                added = {"ring": RING, "gref": op.gref, "handle": op.handle, **self._sizes()}
-                self._emit("be_add", "dom0", _THREAD, skip, changes, **added)
-                self._emit("be_add_ret", "dom0", _THREAD, skip, changes, rc=0)
-                self.tree[op.gref] = op
-                self.active.add(op.gref)
-                io.held.append(op.gref)
-            else:
-                io.mapped.append(op)
-
-    def _look_up(self, io: Io, gref: int, skip: Collection[str], changes: Changes) -> bool:
-        self._emit("be_get", "dom0", _THREAD, skip, changes, ring=RING, gref=gref)
-        kept = self.tree.get(gref) if gref not in self.misses else None
-        result = {"pgnt": kept.host + 1, "gref": gref, "handle": kept.handle} if kept else {"pgnt": 0}
-        self._emit("be_get_ret", "dom0", _THREAD, skip, changes, **result)
-        if kept:
-            self.active.add(gref)
-            io.held.append(gref)
-        return kept is not None
-
-    def _give_back(self, io: Io, skip: Collection[str], changes: Changes) -> None:
-        for gref in io.held:
-            put = {"ring": RING, "gref": gref, "handle": self.tree[gref].handle, "active": 1}
-            self._emit("be_put", "dom0", self.interrupted, skip, changes, **put)
-            self.active.discard(gref)
-        io.held.clear()
-        self._unmap(io.mapped, self.interrupted, skip, changes)
-        io.mapped.clear()
-
-    def _unmap_in_batches(self, ops: Sequence[wire.MapOp], skip: Collection[str], changes: Changes) -> None:
-        for first in range(0, len(ops), wire.DIRECT_SEGMENTS):
-            self._unmap(ops[first : first + wire.DIRECT_SEGMENTS], _WORKER, skip, changes)
-
-    def _unmap(self, ops: Sequence[wire.MapOp], pid: int, skip: Collection[str], changes: Changes) -> None:
-        if not ops and not self.counts_none:
-            return
-        self._emit("gt_unmap_async", "dom0", pid, skip, changes, item=_ITEM, n=len(ops))
-        for _ in ops:
-            self._emit("xen_unmap", "xen", -1, skip, changes, dom=1)
-        for event, held in UNMAPS_IN.items():
-            if len(ops) > held.start or event == "gt_unmap":
-                parts = ops[held.start : held.stop]
-                words = [
-                    w for op in parts for w in (op.host, 0, op.handle | (self.unmap_status & 0xFFFF) << 32)
-                ]
-                refs = (
-                    {"refs": [self.page_references] * len(parts)} if held.stop <= wire.DIRECT_SEGMENTS else {}
-                )
-                self._emit(event, "dom0", pid, skip, changes, n=len(ops), ops=words, **refs)
-
-    def _take_gref(self, skip: Collection[str], changes: Changes) -> int:
-        if self._grefs:
-            return self._grefs.pop(0 if self.fifo else -1)
-        gref, self._next_gref = self._next_gref, self._next_gref + 1
-        self._granted.add(gref)
-        self._emit("gt_grant", "guest1", 1, skip, changes, ref=gref)
-        return gref
-
-    def _end_grant(self, gref: int, skip: Collection[str], changes: Changes) -> None:
-        self._granted.discard(gref)
-        self._emit("gt_put_free", "guest1", 0, skip, changes, ref=gref)
-
-    def _sizes(self) -> dict[str, int]:
-        return {"pgc": len(self.tree), "in_use": len(self.active)}
-
-    def _emit(
-        self,
-        event: str,
-        source: str,
-        pid: int,
-        skip: Collection[str] = (),
-        changes: Changes | None = None,
-        **fields: Any,
-    ) -> None:
-        self.tsc += _STEP_TICKS
-        if event in skip:
-            return
-        changed = dict((changes or {}).get(event, {}))
-        self.rows.append((event, self.tsc, {"source": source, "pid": pid, **fields, **changed}))
