@@ -74,6 +74,11 @@ class FrontReplay:
             "xs_write": self._xs_write,
         }
 
+    def forget(self, source: str) -> None:
+        """Take in that records of ``source`` were lost: what its CPUs were doing may be over by now."""
+        for key in [key for key in self._cpus if key[0] == source]:
+            del self._cpus[key]
+
     # Section: queueing
 
     def _queue(self, event: Event) -> None:

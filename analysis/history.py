@@ -30,7 +30,7 @@ from blkproof.analysis.frontend import FrontReplay
 from blkproof.analysis.losses import Losses
 from blkproof.analysis.store import Store
 from blkproof.traces.events import Event
-from blkproof.traces.stream import LossWindow
+from blkproof.traces.stream import FOREVER, LossWindow
 from blkproof.traces.table import EventTable
 
 _CLOSED: Final = 6
@@ -127,7 +127,11 @@ def replay(table: EventTable, facts: Facts) -> History:
     }
     for name, handler in (*backend.handlers.items(), *frontend.handlers.items()):
         handlers.setdefault(name, []).append(handler)
+    lost = sorted((w.end_tsc, w.source) for w in table.losses if w.event is None and w.end_tsc < FOREVER)
+    lost.reverse()
     for event in table.rows(handlers):
+        while lost and lost[-1][0] <= event.tsc:
+            frontend.forget(lost.pop()[1])
         for handle in handlers[event.event]:
             handle(event)
     return History(

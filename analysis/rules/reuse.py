@@ -51,9 +51,7 @@ def _replay(run: History, judge: Judge, front: FrontRing, purged: list[Ending]) 
         judge.undecided("requests were made before the recording began", len(front.halves))
         return
     for number, (tsc, what, completed) in enumerate(_steps(front, purged)):
-        # A request takes its grants until it is pushed.
-        pushed = what.push if isinstance(what, FrontHalf) and not completed else None
-        if gap := judge.gap(front.source, begin, tsc if pushed is None else pushed.tsc):
+        if gap := judge.gap(front.source, begin, _until(tsc, what, completed)):
             judge.undecided(gap, max(1, len(front.halves) - number))
             return
         if isinstance(what, Ending):
@@ -67,6 +65,15 @@ def _replay(run: History, judge: Judge, front: FrontRing, purged: list[Ending]) 
                 judge.undecided("not all grants of a request were recorded", len(front.halves) - number)
                 return
             _takes(judge, what, wanted, kept)
+
+
+def _until(tsc: int, what: FrontHalf | Ending, completed: bool) -> int:
+    """Return when a step is over: a request takes grants until its push, and gives them back in the end."""
+    if isinstance(what, Ending):
+        return tsc
+    if completed:
+        return max((ending.event.tsc for ending in what.endings), default=tsc)
+    return tsc if what.push is None else what.push.tsc
 
 
 def _steps(front: FrontRing, purged: list[Ending]) -> Iterator[_Step]:

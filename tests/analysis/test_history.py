@@ -44,3 +44,19 @@ def test_missed_probes_are_never_blamed(play, data):
     lose_kind(data.draw, play)
     verdict = judged(play)
     assert verdict.outcome is not Outcome.FAIL, stories(verdict)
+
+
+def test_what_a_cpu_did_before_a_loss_is_not_what_it_does_after():
+    """The rest of a request whose beginning was lost does not become part of the one before."""
+    play = Play().set(max_indirect=256)
+    play.io(wire.WRITE, nr=100)
+    play.io(wire.WRITE, nr=100)
+    rests = [number for number, row in enumerate(play.rows) if row[0] == "fe_push_more"]
+    begin, end = play.rows[rests[0] - 1], play.rows[rests[1]]
+    lost = {n for n, row in enumerate(play.rows) if rests[0] <= n < rests[1] and row[2]["source"] == "guest1"}
+    play.losses.append(LossWindow("guest1", -1, begin[1], end[1], len(lost), "literal", 0))
+    play.rows = [row for number, row in enumerate(play.rows) if number not in lost]
+    run = history.replay(play.close().table(), play.facts())
+    (ring,) = run.rings
+    assert ring.front.halves[0].segments is None
+    assert len(ring.front.halves[0].parts) == 32
