@@ -1,9 +1,11 @@
 """No false alarm: whatever correct drivers do passes, and what was lost makes it undecided at worst."""
 
-from blkproof.analysis import history
+from blkproof.analysis import history, wire
 from blkproof.analysis.check import judge
 from blkproof.analysis.explain import explain
+from blkproof.analysis.play import Play
 from blkproof.analysis.verdict import Outcome
+from blkproof.traces.stream import LossWindow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
