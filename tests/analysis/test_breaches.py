@@ -169,20 +169,6 @@ def test_found(name, scene, told):
     assert any(told in finding.text for finding in findings), [finding.text for finding in findings]
 
 
-def test_a_disk_with_two_queues_ends_one_ring_after_the_other():
-    """The first ring is unmapped before the thread of the second has ended: that is how Linux does it."""
-    play = Play()
-    play.io()
-    second = 2
-    play.close()
-    unmap = next(n for n, row in enumerate(play.rows) if row[0] == "gt_unmap_ring")
-    name, _, fields = play.rows[unmap]
-    stop = next(n for n, row in enumerate(play.rows) if row[0] == "be_thread_stop")
-    play.rows.insert(stop, (name, play.rows[stop][1] - second, dict(fields)))
-    findings = judge(history.replay(play.table(), play.facts())).findings
-    assert not [finding for finding in findings if finding.rule == "R60"]
-
-
 def test_a_backend_that_keeps_a_busy_ring_is_no_breach():
     """Linux closes a device with requests in flight, but keeps their ring until they are answered."""
     play = Play()
