@@ -435,3 +435,14 @@ def test_broken_texts_of_tracefs_are_named(scratch, file, text, says):
     (scratch / "dom0/trace" / file).write_text(text)
     with pytest.raises(DecodeError, match=says):
         ftrace.decode(unsealed(scratch), "dom0")
+
+
+def test_what_the_kernel_prints_is_an_event_of_the_schema(scratch):
+    console = Probe("console", 77, [("msg", "string")], group="printk")
+    trace = DomainTrace([console])
+    trace.record(5, "console", {"msg": "xen:grant_table: g.e. 0x123 still pending\n"}, pid=9)
+    domain = decode(scratch, trace)
+    (stream,) = domain.streams
+    assert stream.payload["message"]["text"].tolist() == ["xen:grant_table: g.e. 0x123 still pending"]
+    assert stream.counts == {"message": 1}
+    assert domain.probes == {"mark", "message"}
