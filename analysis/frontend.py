@@ -30,6 +30,7 @@ class _Cpu:
         self.queueing: FrontHalf | None = None
         self.completing: FrontHalf | None = None
         self.ending: Ending | None = None
+        self.tried: set[int] = set()
 
     def settle(self) -> None:
         """Take in that whatever the last try to end a grant led to has been seen by now."""
@@ -41,6 +42,7 @@ class _Cpu:
         """Take in that the completion of a request is over."""
         self.settle()
         self.completing = None
+        self.tried.clear()
 
 
 class FrontReplay:
@@ -154,9 +156,16 @@ class FrontReplay:
         cpu = self._cpu(event)
         cpu.settle()
         cpu.ending = Ending(event)
-        if cpu.completing is not None:
-            cpu.completing.endings.append(cpu.ending)
+        half = cpu.completing
+        if (
+            half is not None
+            and event.ref not in cpu.tried
+            and (half.grefs is None or event.ref in half.granted)
+        ):
+            cpu.tried.add(event.ref)
+            half.endings.append(cpu.ending)
         else:
+            # The frontend's purge, which comes on its own.
             self.purged.append(cpu.ending)
 
     def _recycle(self, event: Event) -> None:

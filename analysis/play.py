@@ -209,6 +209,15 @@ class Play(Stage):
         self._end_grant(gref, (), {})
         return self
 
+    def recall(self) -> Self:
+        """Let the frontend try to end every grant that it keeps, as Linux does every 10 s."""
+        for gref in self._grefs[::-1]:
+            self._emit("gt_try_end", "guest1", _WORKER, ref=gref)
+            if gref not in self.tree:
+                self._grefs.remove(gref)
+                self._end_grant(gref, (), {})
+        return self
+
     def purge(self, grefs: Sequence[int], skip: Collection[str] = ()) -> Self:
         """Let the backend drop grants that are not in use from its tree."""
         self._emit("be_purge", "dom0", THREAD, skip, None, ring=RING, **self._sizes())

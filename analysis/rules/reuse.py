@@ -31,7 +31,7 @@ _Step = tuple[int, FrontHalf | Ending, bool]
     "the frontend knows their number.",
     needs={"fe_queue", "fe_push", "fe_response", "gt_grant", "gt_try_end", "gt_put_free"},
     also={"fe_push_more", "fe_push_rest"},
-    obeys=lambda play: (play.burst(3), play.io(), play.io(nr=20)),
+    obeys=lambda play: (play.burst(3), play.purge([100]), play.recall(), play.io(nr=20)),
     breaks=lambda play: (play.burst(2), play.set(fifo=True).io()),
 )
 def latest_first(run: History, judge: Judge) -> None:

@@ -154,6 +154,8 @@ def ring_pages_named(run: History, judge: Judge) -> None:
         for event in maps:
             if _maps_for(run, choice, event):
                 _mapped(run, judge, choice, event, {ref for ref in first if ref is not None})
+        if None not in first:
+            _read(run, judge, choice)
 
 
 def _places(choice: _Choice) -> list[str]:
@@ -227,6 +229,30 @@ def _mapped(run: History, judge: Judge, choice: _Choice, event: Event, first: se
         because=[f"at S rings of {choice.pages} pages were named, whose first grants are {sorted(first)}"],
         contradiction=f"M maps {event.n} pages from grant {event.gref} on",
     )
+
+
+def _read(run: History, judge: Judge, choice: _Choice) -> None:
+    """Look for a backend that complains of a missing key, where the frontend wrote another as it should."""
+    device = choice.device
+    complaints = f"/local/domain/0/error/backend/vbd/{device.domid}/{device.vdev}/error"
+    after = (s for s in front_states(run, device) if s.tsc > choice.state.tsc and s.value != CONNECTED)
+    end = next(after, None)
+    for event in run.store.writes(complaints):
+        place, _, key = event.value.rpartition("/")
+        if not key.startswith("ring-ref") or not place.endswith(paths.front(device, "").rstrip("/")):
+            continue
+        if not choice.state.tsc < event.tsc or (end is not None and end.tsc < event.tsc):
+            continue
+        due = "ring-ref0" if choice.order or _ORDER.key in choice.written else "ring-ref"
+        if key == due or missed_of(judge, guest(run, device), run, event.tsc):
+            continue
+        judge.breaks(
+            "read",
+            f"backend reads {one_line(key)} of a ring of device {device.vdev} that is named by {due}",
+            bound=[names.written("S", choice.state.event), names.written("E", event)],
+            because=[f"a ring of {choice.pages} pages is named from {due} on, and so it is at S"],
+            contradiction=f"by E the backend looks for {one_line(key)}",
+        )
 
 
 @rule(

@@ -44,7 +44,7 @@ def plays(draw):
         play.set(**{f"{side}_offer": int(on), f"{side}_parameter": "Y" if on else "N"})
     pushed, mapped, answered = [], [], []
     for _ in range(draw(st.integers(10, 40))):
-        step = draw(st.integers(0, 6))
+        step = draw(st.integers(0, 7))
         if step == 0 and len(pushed) + len(mapped) + len(answered) < MOST_OUTSTANDING:
             op = draw(st.sampled_from(OPERATIONS))
             most = play.max_indirect if play.max_indirect and op != wire.FLUSH else 11
@@ -70,6 +70,8 @@ def plays(draw):
             play.purge(draw(st.lists(st.sampled_from(idle), unique=True)) if idle else [])
         elif step == 5 and not pushed + answered:
             play.discard(8 * draw(st.integers(1, 100)))
+        elif step == 7:
+            play.recall()
         elif step == 6 and play.connected:
             play.resize(play.capacity + draw(st.integers(1, 100)) * 8)
     for io in pushed:

@@ -35,6 +35,17 @@ BROKEN = {
         "R5",
         "LINUX",
     ),
+    "backend reads the key of another kind of ring": (
+        lambda p: (
+            p.set(**LARGE)
+            .connect(skip={"backend 4", "frontend 4"})
+            .write(
+                Step("dom0", f"error/{BACK}", "error", "22 reading /local/domain/1/device/vbd/51712/ring-ref")
+            )
+        ),
+        "R5",
+        "MUST",
+    ),
     "one page twice": (lambda p: p.set(**LARGE).connect({"ring-ref1": 8}), "R5", "MUST"),
     "no queue at all": (
         lambda p: p.set(queues=2, max_queues=4).connect({"multi-queue-num-queues": 0}),
