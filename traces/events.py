@@ -549,6 +549,7 @@ _FRONTEND = (
             _f("nr_rings", "u32", "rings"),
             _f("nr_ring_pages", "u32", "pages of each ring"),
             _f("feature_persistent", "u8", "parameter feature_persistent"),
+            _f("trusted", "u8", "parameter trusted"),
             _f("max_indirect_segments", "u32", "parameter max_indirect_segments"),
             _f("max_queues", "u32", "parameter max_queues"),
             _f("max_ring_page_order", "u32", "parameter max_ring_page_order"),

@@ -12,7 +12,7 @@ from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.verdict import Bound
-from blkproof.traces.events import UNMAPS_IN
+from blkproof.traces.events import UNMAPS_IN, Event
 
 _BACKEND_DOMID = 0
 
@@ -25,13 +25,14 @@ _BACKEND_DOMID = 0
     obligation="Every page that a request names is granted to the backend's domain from its push to its "
     "response, and holds its data.",
     needs={"fe_queue", "fe_push", "gt_grant", "gt_put_free"},
-    also={"fe_push_more", "fe_push_rest", "fe_response", "be_request", "be_response"},
+    also={"fe_push_more", "fe_push_rest", "fe_response", "fe_connect", "be_request", "be_response"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ, nr=20), play.io(wire.WRITE, nr=200)),
     breaks=lambda play: play.io(wire.WRITE, skip={"gt_grant"}),
 )
 def granted_while_in_use(run: History, judge: Judge) -> None:
     """Follow every grant that stands in a request, and whether written data reached its page."""
     for ring in run.rings:
+        ready = _ready(run, ring)
         for request in ring.requests:
             half = request.front
             if half is None or half.push is None:
@@ -39,17 +40,17 @@ def granted_while_in_use(run: History, judge: Judge) -> None:
             if ring.front is not None and ring.front.halves[0].index:
                 judge.undecided("grants may have been given before the recording began", len(half.granted))
                 continue
-            _copied(judge, half)
+            _copied(judge, half, ready)
             for gref, grant in half.granted.items():
                 _granted(run, judge, request, gref, grant)
 
 
-def _copied(judge: Judge, half: FrontHalf) -> None:
-    """Look whether what is written from pages that were granted before the request came was copied there."""
+def _copied(judge: Judge, half: FrontHalf, ready: Event | None) -> None:
+    """Look whether what moves through pages that were granted before the request came is copied."""
     assert half.push is not None
     indirect = half.push.op == wire.INDIRECT
     inner = half.push.indirect_op if indirect else half.push.op
-    if inner == wire.READ or half.push.copy:
+    if half.push.copy or (inner == wire.READ and (ready is None or ready.bounce)):
         return
     fresh = {grant.event.ref for grant in half.grants}
     kept = [
@@ -63,7 +64,7 @@ def _copied(judge: Judge, half: FrontHalf) -> None:
     assert grant is not None
     judge.breaks(
         "not copied",
-        f"frontend writes request id {half.id} from a page granted earlier, without copying the data there",
+        f"the data of request id {half.id} is in no granted page, and not copied into or out of one",
         bound=[_given(grant), names.queued(half), _pushed(half)],
         because=[f"grant {kept[0]} was given before the request came, so its page is not that of the data"],
         contradiction="the data is not copied",
@@ -279,6 +280,7 @@ def _certain_until(run: History, mapping: Mapping) -> int:
     obligation="A backend that is not trusted sees nothing but the data: it is copied into pages that hold "
     "nothing else, and are empty at first, which no trace can show.",
     needs={"fe_queue", "fe_push"},
+    also={"fe_connect"},
     obeys=lambda play: play.set(front_offer=0, front_parameter="N", trusted="N").io(wire.WRITE),
     breaks=lambda play: play.set(front_offer=0, front_parameter="N", trusted="N").io(
         wire.WRITE, fe_push={"copy": 0}
@@ -307,4 +309,16 @@ def copied_for_the_untrusted(run: History, judge: Judge) -> None:
 def _trusted(run: History, ring: Ring) -> bool:
     key = paths.front(ring.device, "trusted")
     told = run.facts.during.get(key, "1") != "0"
+    ready = _ready(run, ring)
+    if ready is not None:
+        return told and bool(ready.trusted)
     return told and run.facts.switch(run.guest(ring), FRONTEND_MODULE, "trusted") is not False
+
+
+def _ready(run: History, ring: Ring) -> Event | None:
+    """Return the preparation of a ring by its frontend."""
+    found = None
+    for event in run.table.rows(["fe_connect"]):
+        if ring.front is not None and event.rinfo == ring.front.address and event.tsc <= ring.begin:
+            found = event
+    return found

@@ -426,6 +426,7 @@ _FRONTEND: Final = (
             "nr_rings": "rinfo->dev_info->nr_rings",
             "nr_ring_pages": "rinfo->dev_info->nr_ring_pages",
             "feature_persistent": "feature_persistent",
+            "trusted": "xen_blkif_trusted",
             "max_indirect_segments": "xen_blkif_max_segments",
             "max_queues": "xen_blkif_max_queues",
             "max_ring_page_order": "xen_blkif_max_ring_order",
