@@ -212,7 +212,7 @@ class Play(Stage):
     def recall(self) -> Self:
         """Let the frontend try to end every grant that it keeps, as Linux does every 10 s."""
         for gref in self._grefs[::-1]:
-            self._emit("gt_try_end", "guest1", _WORKER, ref=gref)
+            self._emit("gt_try_end", "guest1", WORKER, ref=gref)
             if gref not in self.tree:
                 self._grefs.remove(gref)
                 self._end_grant(gref, (), {})
@@ -272,6 +272,7 @@ class Play(Stage):
         self._emit("be_thread_start", "dom0", THREAD, skip, changes, ring=RING)
         own = {"feature_persistent": int(self.front_parameter == "Y"), "persistent": int(self.persistent)}
         own |= {"max_indirect": self._indirect, "max_indirect_segments": self.max_indirect, "vdev": VDEV}
+        own |= {"bounce": int(self.persistent or self.trusted == "N"), "trusted": int(self.trusted == "Y")}
         self._emit("fe_connect", "guest1", 1, skip, changes, rinfo=RINFO, **shared, **own)
 
     def _disconnect(self, skip: Collection[str], changes: Changes) -> None:

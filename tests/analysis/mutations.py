@@ -195,6 +195,8 @@ MUTATIONS = [
     Mutation("left mapped", "kept", "R53", drop("gt_unmap", lambda f: f["n"])),
     Mutation("left granted", "kept", "R53", never_ended),
     Mutation("data not copied", "kept", "R38", put("fe_push", reused_write, copy=0)),
+    Mutation("read into a page that is not copied from", "kept", "R38", put("fe_connect", bounce=0)),
+    Mutation("a backend that is not trusted sees it all", "ended", "R50", put("fe_connect", trusted=0)),
     Mutation("granted to another domain", "ended", "R38", put("gt_grant", of_request, dom=7)),
     Mutation("ended before the response", "kept", "R38", ended_early),
     Mutation("frontend forgets a grant", "ended", "R48", forgotten),
