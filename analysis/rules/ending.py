@@ -12,9 +12,10 @@ from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.verdict import Bound
-from blkproof.traces.events import UNMAPS_IN, Event
+from blkproof.traces.events import PUSHED_IN, UNMAPS_IN, Event
 
 _BACKEND_DOMID = 0
+_GRANTING = {"fe_queue", *PUSHED_IN, "gt_grant", "gt_put_free"}
 
 
 @rule(
@@ -33,6 +34,7 @@ def granted_while_in_use(run: History, judge: Judge) -> None:
     """Follow every grant that stands in a request, and whether written data reached its page."""
     for ring in run.rings:
         ready = _ready(run, ring)
+        ready = ready if ready is not None and _has(run, ready, "bounce") else None
         for request in ring.requests:
             half = request.front
             if half is None or half.push is None:
@@ -58,7 +60,7 @@ def _copied(judge: Judge, half: FrontHalf, ready: Event | None) -> None:
         for segment in half.segments or ()
         if segment.gref not in fresh and half.granted[segment.gref] is not None
     ]
-    if not kept or judge.gap(half.push.source, half.queue.tsc, half.push.tsc):
+    if not kept or judge.gap(half.push.source, half.queue.tsc, half.push.tsc, _GRANTING):
         return
     grant = half.granted[kept[0]]
     assert grant is not None
@@ -77,7 +79,7 @@ def _granted(run: History, judge: Judge, request: Request, gref: int, grant: Gra
     assert half.push is not None
     source = half.push.source
     if grant is None:
-        if gap := judge.gap(source, run.begin, half.push.tsc):
+        if gap := judge.gap(source, run.begin, half.push.tsc, _GRANTING):
             judge.undecided(gap)
             return
         judge.breaks(
@@ -310,9 +312,14 @@ def _trusted(run: History, ring: Ring) -> bool:
     key = paths.front(ring.device, "trusted")
     told = run.facts.during.get(key, "1") != "0"
     ready = _ready(run, ring)
-    if ready is not None:
+    if ready is not None and _has(run, ready, "trusted"):
         return told and bool(ready.trusted)
     return told and run.facts.switch(run.guest(ring), FRONTEND_MODULE, "trusted") is not False
+
+
+def _has(run: History, event: Event, field: str) -> bool:
+    """Tell whether a field of an event was recorded; a kernel may lack what it stands for."""
+    return field not in run.table.missing.get(event.source, {}).get(event.event, ())
 
 
 def _ready(run: History, ring: Ring) -> Event | None:

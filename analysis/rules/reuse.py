@@ -17,7 +17,6 @@ from blkproof.analysis.verdict import Bound, Level
 
 _RESERVED = 8
 """GNTTAB_NR_RESERVED_ENTRIES: references that belong to the toolstack."""
-_SHOWN = 4
 _Step = tuple[int, FrontHalf | Ending, bool]
 """When, what, and whether a request is completed (else it is queued)."""
 
@@ -97,7 +96,8 @@ def _takes(judge: Judge, half: FrontHalf, wanted: Sequence[int], kept: list[int]
     elif len(again) < min(len(kept), len(wanted)):
         _breaks(judge, half, "new ones", f"gives {len(fresh)} new grants with {len(kept)} kept ones", "MUST")
     elif again != due:
-        _breaks(judge, half, "order", f"takes the kept grants {_list(again)}, not {_list(due)}", None)
+        one, other = next(pair for pair in zip(again, due, strict=True) if pair[0] != pair[1])
+        _breaks(judge, half, "order", f"takes kept grant {one} where {other} is the latest", None)
     else:
         judge.holds()
     for gref in again:
@@ -118,8 +118,3 @@ def _breaks(judge: Judge, half: FrontHalf, kind: str, what: str, level: Level | 
         because=["kept grants are those that the frontend could not end when their requests were completed"],
         contradiction=f"it {what}",
     )
-
-
-def _list(grefs: list[int]) -> str:
-    shown = ", ".join(map(str, grefs[:_SHOWN]))
-    return f"{shown} and so on" if len(grefs) > _SHOWN else shown or "none"

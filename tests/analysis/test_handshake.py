@@ -1,5 +1,7 @@
 """What two drivers may do in xenstore and what not, beyond the two examples of each rule."""
 
+from dataclasses import replace
+
 import pytest
 from blkproof.analysis import history, wire
 from blkproof.analysis.check import judge
@@ -161,6 +163,17 @@ def test_a_flush_that_was_refused_is_not_tried_again():
     play.io(wire.FLUSH, 0, be_response={"status": -2}, fe_response={"status": -2})
     play.io(wire.FLUSH, 0)
     assert broken(play) == {("R13", "MUST")}
+
+
+def test_a_kernel_that_does_not_know_trust_is_not_taken_for_one_that_trusts_nobody():
+    play = Play().set(front_offer=0, front_parameter="N")
+    play.io(wire.WRITE, fe_push={"copy": 0})
+    play.close()
+    for row in play.rows:
+        if row[0] == "fe_connect":
+            del row[2]["trusted"], row[2]["bounce"]
+    table = replace(play.table(), missing={"guest1": {"fe_connect": ("trusted", "bounce")}})
+    assert judge(history.replay(table, play.facts())).findings == ()
 
 
 def test_a_read_stays_a_read():
