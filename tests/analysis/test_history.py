@@ -1,8 +1,12 @@
 """No false alarm: whatever correct drivers do passes, and what was lost makes it undecided at worst."""
 
+import gc
+
+import pytest
 from blkproof.analysis import history
 from blkproof.analysis.check import judge
 from blkproof.analysis.explain import explain
+from blkproof.analysis.play import Play
 from blkproof.analysis.verdict import Outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +18,18 @@ thorough = settings(max_examples=200, deadline=None, suppress_health_check=[Heal
 
 def judged(play):
     return judge(history.replay(play.table(), play.facts()))
+
+
+def test_a_replay_is_not_held_up_by_collecting_garbage(monkeypatch):
+    seen = []
+    monkeypatch.setattr(history, "_join", lambda *_: seen.append(gc.isenabled()) or ())
+    play = Play()
+    play.io()
+    history.replay(play.table(), play.facts())
+    assert (seen, gc.isenabled()) == ([False], True)
+    with pytest.raises(AttributeError):
+        history.replay(None, play.facts())
+    assert gc.isenabled()
 
 
 def stories(verdict):
