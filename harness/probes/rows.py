@@ -353,6 +353,7 @@ _FRONTEND: Final = (
             **_FRONT_SHARED,
         },
         at="final_ring_req ring_req",
+        callers={"rinfo": "setup.rinfo"},
     ),
     *(
         Probe(
