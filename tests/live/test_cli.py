@@ -140,6 +140,16 @@ def test_explain_tells_what_was_looked_at(matrix):
     assert "R40" in done.stdout
 
 
+def test_each_scenario_shows_what_it_is_for(tmp_path: Path):
+    done = blkproof("run", "persistent", "indirect", "queues", "--out", tmp_path / "runs", "--json")
+    assert done.returncode == exits.PASS, done.stdout + done.stderr
+    kept, large, queues = (json.loads(line)["metrics"] for line in done.stdout.splitlines())
+    assert 0 < kept["maps"] < kept["hits"]
+    assert {"1", "32"} <= set(kept["segments"])
+    assert max(map(int, large["segments"])) == 256
+    assert queues["nr_ents"] == 4 * 32
+
+
 def edit(*changes: tuple[str, str]) -> Iterator[str]:
     """Make a diff of each edit of the backend's source, as this image has it, each on top of the last."""
     text = (package_tree(load_recipe("debian12"), progress=print) / "driver-source" / BLKBACK).read_text()
