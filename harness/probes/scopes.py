@@ -103,7 +103,13 @@ class Scopes:
         returns = self._type_of(copy.die) if entered and not copy.inlined else None
         return Site(function, place, visible, returns)
 
-    # where
+    def variable(self, die: Die) -> Term:
+        """Return a global variable; one that's declared only is another's, and has its symbol there."""
+        if self._operations(die, 0):
+            return locate(self._operations(die, 0), self._type_of(die), self._frame(Copy(die, die), 0))
+        return Term(f"&{name_of(die)}", self._type_of(die), place=True)
+
+    # Section: where
 
     def _entries(self, copy: Copy) -> list[int]:
         """Return where a function is entered; where it was inlined, that may be in several places.
@@ -121,12 +127,6 @@ class Scopes:
             return [first]
         line = origin_of(copy.die).attributes["DW_AT_decl_line"].value
         return sorted({first, *(row.address for row in self._rows(copy, {line}) if row.is_stmt)})
-
-    def variable(self, die: Die) -> Term:
-        """Return a global variable; one that's declared only is another's, and has its symbol there."""
-        if self._operations(die, 0):
-            return locate(self._operations(die, 0), self._type_of(die), self._frame(Copy(die, die), 0))
-        return Term(f"&{name_of(die)}", self._type_of(die), place=True)
 
     def _places(self, copy: Copy, at: str) -> list[int]:
         """Return the instructions that begin a line with the words ``at``; none when all of it is gone.
@@ -182,7 +182,7 @@ class Scopes:
                 found.append((start + entry.begin_offset, start + entry.end_offset))
         return found
 
-    # what
+    # Section: what
 
     def _visible(self, die: Die, address: int) -> Iterator[Die]:
         """Yield variables from the outermost block to the innermost, each of which hides those before."""
