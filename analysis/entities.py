@@ -301,12 +301,6 @@ class FrontHalf:
             return int(self.push.nr)
         return int(self.push.indirect_nr) + wire.indirect_pages(self.push.indirect_nr)
 
-    def take_in(self, segments: dict[int, wire.Segment]) -> None:
-        """Take in segments of an indirect request by their numbers."""
-        self.parts.update(segments)
-        if self.push is not None and len(self.parts) == self.push.indirect_nr:
-            self.segments = tuple(self.parts[number] for number in sorted(self.parts))
-
 
 @dataclass(slots=True, eq=False)
 class FrontRing:

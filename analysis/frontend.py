@@ -4,7 +4,8 @@
 | ---------------------------- | -------------------------------------- | ---------------------------------- |
 | fe_queue, fe_discard         | blkif_queue_*_req                      | a request gets an index            |
 | gt_grant                     | get_grant, get_indirect_grant          | a page of it is granted            |
-| fe_push, ..._more, ..._rest  | blkif_queue_rw_req, at its end         | it is on the ring                  |
+| fe_page, ..._more, ..._rest  | blkif_queue_rw_req                     | its segments are in its page       |
+| fe_push                      | blkif_queue_rw_req, at its end         | it is on the ring                  |
 | fe_response, gt_try_end      | blkif_completion                       | the request is completed           |
 | fe_recycle                   | add_id_to_freelist                     | its id is free again               |
 | gt_end, gt_put_free          | put_free_entry_locked                  | a grant ends                       |
@@ -20,7 +21,7 @@ from typing import Final
 
 from blkproof.analysis import wire
 from blkproof.analysis.entities import Ending, FrontHalf, FrontRing, Grant
-from blkproof.traces.events import Event
+from blkproof.traces.events import PUSHED_IN, Event
 
 
 class _Cpu:
@@ -60,8 +61,7 @@ class FrontReplay:
             "fe_queue": self._queue,
             "fe_discard": self._queue,
             "fe_push": self._push,
-            "fe_push_more": self._more,
-            "fe_push_rest": self._more,
+            **dict.fromkeys(PUSHED_IN, self._page),
             "fe_irq": self._look,
             "fe_response": self._response,
             "fe_recycle": self._recycle,
@@ -103,13 +103,13 @@ class FrontReplay:
         self._on_ring(half, event.id)
         if event.op != wire.INDIRECT:
             half.segments = wire.direct_segments(event)
-        else:
-            half.take_in(wire.pushed_segments(event, event.indirect_nr))
+        elif len(half.parts) == event.indirect_nr:
+            half.segments = tuple(half.parts[number] for number in sorted(half.parts))
 
-    def _more(self, event: Event) -> None:
+    def _page(self, event: Event) -> None:
         half = self._cpu(event).queueing
         if half is not None:
-            half.take_in(wire.pushed_segments(event, event.nr))
+            half.parts |= wire.pushed_segments(event)
 
     def _on_ring(self, half: FrontHalf, number: int) -> None:
         half.id = number

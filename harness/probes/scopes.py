@@ -145,19 +145,25 @@ class Scopes:
         return sorted(found)
 
     def _rows(self, copy: Copy, lines: Collection[int]) -> list[Any]:
-        """Return the line table's rows for some lines of the function's file, within the copy's code."""
+        """Return the line table's rows for some lines of the function's file, within the copy's code.
+
+        Of several lines at one address only the last has code there: it is where the others have ended.
+        They count where nothing else is left of them.
+        """
         file = origin_of(copy.die).attributes["DW_AT_decl_file"].value
         ranges = self._ranges(copy.die)
         states = (entry.state for entry in self._dwarf.line_program_for_CU(copy.die.cu).get_entries())
-        return [
+        rows = [
             state
             for state in states
             if state is not None
             and not state.end_sequence
             and state.file == file
-            and state.line in lines
             and any(low <= state.address < high for low, high in ranges)
         ]
+        owner = {row.address: row.line for row in rows}
+        wanted = [row for row in rows if row.line in lines]
+        return [row for row in wanted if owner[row.address] == row.line] or wanted
 
     def _low(self, die: Die) -> int:
         low = die.attributes.get("DW_AT_low_pc")
