@@ -314,12 +314,6 @@ class FrontHalf:
         pages = wire.indirect_pages(self.push.indirect_nr) if self.push.op == wire.INDIRECT else 0
         return (*self.push.indirect_gref[:pages], *(segment.gref for segment in self.segments))
 
-    def take_in(self, segments: dict[int, wire.Segment]) -> None:
-        """Take in segments of an indirect request by their numbers."""
-        self.parts.update(segments)
-        if self.push is not None and len(self.parts) == self.push.indirect_nr:
-            self.segments = tuple(self.parts[number] for number in sorted(self.parts))
-
 
 @dataclass(slots=True, eq=False)
 class FrontRing:

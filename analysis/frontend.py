@@ -4,7 +4,8 @@
 | ---------------------------- | -------------------------------------- | ---------------------------------- |
 | fe_queue, fe_discard         | blkif_queue_*_req                      | a request gets an index            |
 | gt_grant                     | get_grant, get_indirect_grant          | a page of it is granted            |
-| fe_push, ..._more, ..._rest  | blkif_queue_rw_req, at its end         | it is on the ring                  |
+| fe_page, ..._more, ..._rest  | blkif_queue_rw_req                     | its segments are in its page       |
+| fe_push                      | blkif_queue_rw_req, at its end         | it is on the ring                  |
 | fe_response, gt_try_end      | blkif_completion                       | the request is completed           |
 | fe_recycle                   | add_id_to_freelist                     | its id is free again               |
 | gt_end, gt_put_free          | put_free_entry_locked                  | a grant ends                       |
@@ -15,12 +16,12 @@ events of one request; they are followed by CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from blkproof.analysis import wire
 from blkproof.analysis.entities import Ending, FrontHalf, FrontRing, Grant
-from blkproof.traces.events import Event
+from blkproof.traces.events import PUSHED_IN, Event
 
 
 class _Cpu:
@@ -64,8 +65,7 @@ class FrontReplay:
             "fe_queue": self._queue,
             "fe_discard": self._queue,
             "fe_push": self._push,
-            "fe_push_more": self._more,
-            "fe_push_rest": self._more,
+            **dict.fromkeys(PUSHED_IN, self._page),
             "fe_irq": self._look,
             "fe_response": self._response,
             "fe_recycle": self._recycle,
@@ -109,27 +109,20 @@ class FrontReplay:
             cpu.queueing = None
             return
         half.push = event
-        if event.op == wire.INDIRECT:
-            self._uses(half, event.indirect_gref[: wire.indirect_pages(event.indirect_nr)])
         self._on_ring(half, event.id)
         if event.op != wire.INDIRECT:
             half.segments = wire.direct_segments(event)
-            self._uses(half, (segment.gref for segment in half.segments))
-        else:
-            self._take_in(half, wire.pushed_segments(event, event.indirect_nr))
+        elif len(half.parts) == event.indirect_nr:
+            half.segments = tuple(half.parts[number] for number in sorted(half.parts))
+        grefs = [segment.gref for segment in half.segments or half.parts.values()]
+        if event.op == wire.INDIRECT:
+            grefs += event.indirect_gref[: wire.indirect_pages(event.indirect_nr)]
+        half.granted = {gref: self._granted.get((event.source, gref)) for gref in grefs}
 
-    def _more(self, event: Event) -> None:
+    def _page(self, event: Event) -> None:
         half = self._cpu(event).queueing
         if half is not None:
-            self._take_in(half, wire.pushed_segments(event, event.nr))
-
-    def _take_in(self, half: FrontHalf, segments: dict[int, wire.Segment]) -> None:
-        half.take_in(segments)
-        self._uses(half, (segment.gref for segment in segments.values()))
-
-    def _uses(self, half: FrontHalf, grefs: Iterable[int]) -> None:
-        source = half.queue.source
-        half.granted |= {gref: self._granted.get((source, gref)) for gref in grefs}
+            half.parts |= wire.pushed_segments(event)
 
     def _on_ring(self, half: FrontHalf, number: int) -> None:
         half.id = number

@@ -136,13 +136,12 @@ class Play(Stage):
             io.pages = tuple(self._take_gref(skip, changes) for _ in range(0, nr, wire.SEGMENTS_PER_PAGE))
         grefs = [self._take_gref(skip, changes) for _ in range(nr)]
         io.segments = tuple(wire.Segment(gref, 0, wire.LAST_SECTOR) for gref in grefs)
+        for event, page in io.pushed().items():
+            self._emit(event, "guest1", 1, skip, changes, id=io.id, nr=nr, page=page)
         owed = self.at.push()
         pushed = {**io.request(), **self.at.front(pushed=1), "rinfo": RINFO, "irq": FRONT_IRQ}
         pushed["copy"] = int((self.persistent or self.trusted == "N") and op != wire.READ)
-        held = io.pushed()
-        self._emit("fe_push", "guest1", 1, skip, changes, **pushed, page=held.pop("fe_push"))
-        for event, page in held.items():
-            self._emit(event, "guest1", 1, skip, changes, id=io.id, op=wire.INDIRECT, nr=nr, page=page)
+        self._emit("fe_push", "guest1", 1, skip, changes, **pushed)
         if owed:
             self._emit("ev_notify", "guest1", 1, skip, changes, irq=FRONT_IRQ)
         return io

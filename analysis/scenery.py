@@ -40,10 +40,10 @@ class Io:
         return {**head, "op": self.op, "handle": VDEV, "nr": len(self.segments), "seg": words}
 
     def pushed(self) -> dict[str, list[int]]:
-        """Return what each event of the frontend holds of its indirect page; the first is always there."""
+        """Return what each event of the frontend holds of its indirect page, if it has one."""
         words = [_word(segment) for segment in self.segments] if self.indirect else []
         parts = {event: words[held.start : held.stop] for event, held in PUSHED_IN.items()}
-        return {event: part for event, part in parts.items() if part or event == "fe_push"}
+        return {event: part for event, part in parts.items() if part}
 
     @property
     def sectors(self) -> int:

@@ -138,10 +138,10 @@ def direct_segments(event: Event) -> tuple[Segment, ...]:
     return tuple(_segment(word) for word in event.seg[: min(event.nr, DIRECT_SEGMENTS)])
 
 
-def pushed_segments(event: Event, nr: int) -> dict[int, Segment]:
-    """Return by their number those of ``nr`` segments that a ``fe_push`` or what follows it holds."""
+def pushed_segments(event: Event) -> dict[int, Segment]:
+    """Return by their number those segments that a ``fe_page`` or what follows it holds."""
     held = PUSHED_IN[event.event]
-    return {number: _segment(event.page[number - held.start]) for number in held if number < nr}
+    return {number: _segment(event.page[number - held.start]) for number in held if number < event.nr}
 
 
 def indirect_segments(event: Event) -> dict[int, Extent]:

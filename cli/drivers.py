@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 SIDES: Final = {"blkback": "xen_blkback", "blkfront": "xen_blkfront"}
 """How the options name the drivers, and the names of their modules."""
 
+REBUILT: Final = "rebuilt"
+STOCK: Final = "stock"
+
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 def driver_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that put the user's own drivers in the place of the image's."""
+    """Give a command the options that put other drivers in the place of the image's."""
     for side, module in reversed(SIDES.items()):
         name = module.replace("_", "-")
         command = click.option(
@@ -34,7 +37,13 @@ def driver_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help=f"Patch {name}: a diff, a mail or an mbox series (git format-patch), in order.",
         )(command)
-    return command
+    return click.option(
+        "--drivers",
+        type=click.Choice([REBUILT, STOCK]),
+        default=REBUILT,
+        show_default=True,
+        help="The image's drivers: rebuilt so that probes see each step, or the kernel package's own.",
+    )(command)
 
 
 def variants(
@@ -54,9 +63,16 @@ def variants(
     return tuple(found)
 
 
-def built(recipe: Recipe, wanted: Sequence[Variant], say: Callable[[str], None]) -> dict[str, Driver]:
-    """Build them; DriverError in the words of patch or of the compiler."""
+def built(
+    recipe: Recipe, base: str, wanted: Sequence[Variant], say: Callable[[str], None]
+) -> dict[str, Driver]:
+    """Build what takes the place of rebuilt drivers; DriverError in the words of patch or of the compiler."""
     from blkproof.images.build import package_tree
     from blkproof.images.drivers import build_variants
+    from blkproof.images.stock import stock_drivers
 
-    return build_variants(recipe, package_tree(recipe, progress=say), say, wanted) if wanted else {}
+    if base == REBUILT and not wanted:
+        return {}
+    tree = package_tree(recipe, progress=say)
+    others = stock_drivers(recipe, tree, say) if base == STOCK else {}
+    return {**others, **build_variants(recipe, tree, say, wanted)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from blkproof.cli import exits
 from blkproof.cli.console import progress, tidy_errors
-from blkproof.cli.drivers import built, driver_options, variants
+from blkproof.cli.drivers import STOCK, built, driver_options, variants
 from blkproof.cli.settings import SET, combinations, scenarios_named, validated
 from blkproof.cli.verdicts import judged, show, without_capture
 
@@ -86,6 +86,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     sets: tuple[str, ...],
     accel: Want,
     image_name: str,
+    drivers: str,
     blkback_patch: tuple[Path, ...],
     blkback_src: Path | None,
     blkfront_patch: tuple[Path, ...],
@@ -102,7 +103,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     \b
     blkproof run basic
     blkproof run basic --set persistent=on,off --set indirect=on,off
-    blkproof run all --image debian13
+    blkproof run all --image debian13 --drivers stock
     \b
     Your own driver, built against the image's kernel in a few seconds:
       blkproof run persistent --blkfront-patch my.patch
@@ -125,6 +126,10 @@ def run(  # noqa: PLR0917 - click passes them by name
         {"blkback": blkback_patch, "blkfront": blkfront_patch},
         {"blkback": blkback_src, "blkfront": blkfront_src},
     )
+    if compare and drivers == STOCK:
+        raise click.UsageError(
+            "--compare: without your drivers it takes the rebuilt ones; leave out --drivers"
+        )
     if compare and not own:
         raise click.UsageError("--compare: with what? give --blkback-patch, --blkfront-patch or a --...-src")
     jobs = [
@@ -137,7 +142,7 @@ def run(  # noqa: PLR0917 - click passes them by name
     if out.exists() and any(out.iterdir()):
         raise click.UsageError(f"--out {out}: not empty; captures are never overwritten")
     with progress("run") as say:
-        bench = _bench(image_name, accel, own, say)
+        bench = _bench(image_name, accel, drivers, own, say)
         out.mkdir(parents=True, exist_ok=True)
         runs = [_one(job, bench, out, _counted(say, number, len(jobs))) for number, job in enumerate(jobs, 1)]
         _report(runs, out, say)
@@ -159,14 +164,14 @@ def _deciding(jobs: Sequence[Job], runs: Sequence[Run]) -> list[str]:
     return [run.outcome for job, run in zip(jobs, runs, strict=True) if job.own or not run.carried_out]
 
 
-def _bench(image_name: str, accel: Want, own: Sequence[Variant], say: Say) -> Bench:
+def _bench(image_name: str, accel: Want, base: str, own: Sequence[Variant], say: Say) -> Bench:
     from blkproof.harness.accel import probe
     from blkproof.images.build import build
     from blkproof.images.recipe import load_recipe
 
     recipe = load_recipe(image_name)
     image = build(recipe, progress=say)
-    drivers = built(recipe, own, say)
+    drivers = built(recipe, base, own, say)
     accelerator = probe(image, accel)
     say(f"accelerator {accelerator.name}: {accelerator.why}")
     return Bench(image, accelerator, drivers)

@@ -33,7 +33,7 @@ UNMAPS_IN: Final = {
     "gt_unmap_rest": range(158, 284),
 }
 """Which operations of one unmap call an event holds; a call with more is not fully seen."""
-PUSHED_IN: Final = {"fe_push": range(32), "fe_push_more": range(32, 160), "fe_push_rest": range(160, 256)}
+PUSHED_IN: Final = {"fe_page": range(32), "fe_page_more": range(32, 160), "fe_page_rest": range(160, 256)}
 """Which segments of an indirect request an event of the frontend holds."""
 SEGMENTS_IN: Final = {
     "be_indirect": range(32),
@@ -484,7 +484,6 @@ _FRONTEND = (
         (
             _RINFO,
             *_REQUEST,
-            _pushed("fe_push"),
             _f("copy", "u8", "1 when the data was copied into bounce pages"),
             _IRQ,
             *_FRONT_INDICES,
@@ -492,16 +491,23 @@ _FRONTEND = (
         ),
     ),
     EventType(
-        "fe_push_more",
+        "fe_page",
         "frontend",
-        "the same request's segments from number 32 on, counted from 0",
-        (_ID, _f("op", "u8", "operation"), _f("nr", "u16", "segments"), _pushed("fe_push_more")),
+        "frontend has filled the indirect page of the request that its CPU is queueing "
+        "(blkif_queue_rw_req); of several pages, the last",
+        (_ID, _f("nr", "u16", "segments"), _pushed("fe_page")),
     ),
     EventType(
-        "fe_push_rest",
+        "fe_page_more",
         "frontend",
-        "the same request's segments from number 160 on",
-        (_ID, _f("op", "u8", "operation"), _f("nr", "u16", "segments"), _pushed("fe_push_rest")),
+        "the same page's segments from number 32 on, counted from 0",
+        (_ID, _f("nr", "u16", "segments"), _pushed("fe_page_more")),
+    ),
+    EventType(
+        "fe_page_rest",
+        "frontend",
+        "the same page's segments from number 160 on",
+        (_ID, _f("nr", "u16", "segments"), _pushed("fe_page_rest")),
     ),
     EventType(
         "fe_irq",

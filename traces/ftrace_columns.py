@@ -72,19 +72,20 @@ class Columns:
 
     def add(self, records: Records) -> None:
         """Fill in the next records."""
-        codes = self._codes[records.number]
+        number = records.number
+        codes = self._codes[number]
         kept = np.flatnonzero(codes != _NOT_OF_THE_SCHEMA)
         rows = slice(self._done, self._done + len(kept))
         self._done = rows.stop
         self.kind[rows] = codes[kept]
         self.tsc[rows] = records.tsc[kept]
         self.pid[rows] = records.pid[kept]
-        self.offset[rows] = records.start[kept] + records.begin
-        order = np.argsort(records.number, kind="stable")
-        numbers, firsts = np.unique(records.number[order], return_index=True)
-        for number, chosen in zip(numbers.tolist(), np.split(order, firsts)[1:], strict=True):
-            if number in self._kinds:
-                self._kinds[number].add(records, chosen)
+        self.offset[rows] = records.entry[kept] * layout.WORD_BYTES + records.begin
+        order = np.argsort(number, kind="stable")
+        numbers, firsts = np.unique(number[order], return_index=True)
+        for one, chosen in zip(numbers.tolist(), np.split(order, firsts)[1:], strict=True):
+            if one in self._kinds:
+                self._kinds[one].add(records, chosen)
 
 
 class _Kind:
@@ -95,8 +96,9 @@ class _Kind:
         self.columns = empty_payload(EVENTS[name], lines)
         self._path, self._done = path, 0
         fields = {field: found.joined(field.name) if found else [] for field in EVENTS[name].fields}
-        self._fields = {field: parts for field, parts in fields.items() if found and not _lacks(field, parts)}
-        self._plus = {field: part for field in self._fields if found and (part := _plus(field, found))}
+        # A list, and names as keys: these are looked up for every piece, and fields are slow to hash.
+        self._fields = [(f, parts) for f, parts in fields.items() if found and not _lacks(f, parts)]
+        self._plus = {f.name: part for f, _ in self._fields if found and (part := _plus(f, found))}
         used = [*(part for parts in fields.values() for part in parts), *self._plus.values()]
         ends = [part.offset + part.size for part in used]
         self._needs = max(ends, default=0) if found else layout.PRINT_TEXT
@@ -104,27 +106,28 @@ class _Kind:
 
     def add(self, records: Records, chosen: _Rows) -> None:
         """Fill the next lines with the ``chosen`` of ``records``."""
-        start, length = records.start[chosen], records.length[chosen]
-        short = np.flatnonzero(length < self._needs)
-        if len(short):
+        start = records.entry[chosen] * layout.WORD_BYTES
+        length = records.words[chosen] * layout.WORD_BYTES
+        if length.min() < self._needs:
+            short = int(np.argmax(length < self._needs))
             raise DecodeError(
                 self._path,
-                offset=records.begin + int(start[short[0]]),
+                offset=records.begin + int(start[short]),
                 expected=f"{self._needs} bytes of {self.name}, as its format file says",
-                got=f"{length[short[0]]} bytes",
+                got=f"{length[short]} bytes",
                 advice="the format files are of another kernel or boot; record it again",
             )
         lines = slice(self._done, self._done + len(start))
         self._done = lines.stop
         if self._is_mark:
             self.columns["text"][lines] = _texts(records.data, start + layout.PRINT_TEXT, start + length)
-        for field, parts in self._fields.items():
+        for field, parts in self._fields:
             column = self.columns[field.name][lines]
             if field.dtype == "str":
-                column[:] = self._strings(records, chosen, parts[0])
+                column[:] = self._strings(records, start, length, parts[0])
             else:
                 self._numbers(records.data, start, field, parts, column.reshape(len(start), -1))
-            if part := self._plus.get(field):
+            if part := self._plus.get(field.name):
                 plus = np.empty((len(start), 1), np.uint64)
                 take(records.data, start, part.offset, plus, (0, 1))
                 column += plus[:, 0]
@@ -157,13 +160,12 @@ class _Kind:
             )
         return column
 
-    def _strings(self, records: Records, chosen: _Rows, part: FormatField) -> Column:
-        start = records.start[chosen]
+    def _strings(self, records: Records, start: _Rows, length: _Rows, part: FormatField) -> Column:
         located = np.empty((len(start), 1), "<u4")
         take(records.data, start, part.offset, located, (0, 1))
         begin = (located[:, 0] & layout.DATA_LOC_OFFSET_MASK).astype(np.int64)
         end = begin + (located[:, 0] >> layout.DATA_LOC_LENGTH_SHIFT)
-        beyond = np.flatnonzero(end > records.length[chosen])
+        beyond = np.flatnonzero(end > length)
         if len(beyond):
             raise DecodeError(
                 self._path,

@@ -44,20 +44,28 @@ class Missed:
 class Records:
     """The records of some pages of one CPU in their order.
 
-    ``data`` are the bytes of the pages, which are those of the file from ``begin`` on.  ``start`` is the byte
-    of ``data`` at which a record's entry starts, ``length`` its bytes, ``number`` its event's number.
-    ``last_tsc`` is the time at the end of the pages.
+    ``data`` are the bytes of the pages, which are those of the file from ``begin`` on.  ``entry`` is the word
+    of ``data`` at which a record's entry starts, ``words`` how long that is.  ``last_tsc`` is the time at the
+    end of the pages.
     """
 
     data: npt.NDArray[np.uint8]
     begin: int
     tsc: npt.NDArray[np.uint64]
-    start: npt.NDArray[np.int64]
-    length: npt.NDArray[np.int64]
-    number: npt.NDArray[np.uint16]
-    pid: npt.NDArray[np.int32]
+    entry: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
     missed: tuple[Missed, ...]
     last_tsc: int
+
+    @property
+    def number(self) -> npt.NDArray[np.uint16]:
+        """The number of each record's event."""
+        return self.data.view("<u2")[self.entry * 2]
+
+    @property
+    def pid(self) -> npt.NDArray[np.int32]:
+        """The thread that recorded each."""
+        return self.data.view("<i4")[self.entry + layout.ENTRY_PID_WORD]
 
 
 class _Found(NamedTuple):
@@ -265,15 +273,12 @@ class Pages:
 
     def _records(self, data: npt.NDArray[np.uint8], begin: int, time: int) -> Records:
         count, lost = self._found.made.tolist()
-        words, entry = data.view("<u4"), self._found.entries[:count]
         return Records(
             data=data,
             begin=begin,
             tsc=self._found.times[:count],
-            start=entry * layout.WORD_BYTES,
-            length=self._found.lengths[:count] * layout.WORD_BYTES,
-            number=(words[entry] & layout.ENTRY_TYPE_MASK).astype(np.uint16),
-            pid=words[entry + layout.ENTRY_PID_WORD].view(np.int32),
+            entry=self._found.entries[:count],
+            words=self._found.lengths[:count],
             missed=tuple(
                 Missed(before, after, None if count == _UNKNOWN else count, begin + page * layout.WORD_BYTES)
                 for before, after, count, page in self._found.losses[:lost].tolist()

@@ -90,15 +90,17 @@ class Run:
 
     @property
     def variants(self) -> Mapping[str, Mapping[str, Any]]:
-        """What each of the user's own drivers was made of: a tree (``source``) and ``patches``."""
+        """What each driver other than the rebuilt was made of: ``source`` and ``patches``, or ``stock``."""
         variants = self.table("variants")
         return {name: made_of for name, made_of in variants.items() if isinstance(made_of, Mapping)}
 
     @property
     def drivers(self) -> str:
-        """Name of the user's own drivers: their patches and directories; empty for the image's."""
+        """Name of other drivers than the rebuilt: stock, or patches and directories of the user's own."""
         names: list[str] = []
         for driver, made_of in sorted(self.variants.items()):
+            if stock_of(made_of):
+                names.append(f"stock {driver.replace('_', '-')}")
             if source := source_of(made_of):
                 names.append(f"{driver.replace('_', '-')} of {source}")
             names += [str(patch.get("file")) for patch in patches_of(made_of)]
@@ -166,6 +168,12 @@ def source_of(made_of: Mapping[str, Any]) -> str:
     head = source.get("git")
     state = f" (git {str(head)[:12]}{', changed' if source.get('dirty') else ''})" if head else ""
     return f"{source.get('directory')}{state}"
+
+
+def stock_of(made_of: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``build_id`` and ``sha256`` of a stock driver and how its twin ``differs``; empty for others."""
+    stock = made_of.get("stock")
+    return stock if isinstance(stock, Mapping) else {}
 
 
 def patches_of(made_of: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from blkproof.analysis.report.model import Run, patches_of, source_of
+from blkproof.analysis.report.model import Run, patches_of, source_of, stock_of
 from blkproof.analysis.report.view import Row
 
 
@@ -31,6 +31,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "image", f"{image.get('name', 'unknown')} {image.get('digest', '')}".strip()
     yield from ((f"driver {name}", str(digest)) for name, digest in sorted(run.table("drivers").items()))
     for name, made_of in sorted(run.variants.items()):
+        if stock := stock_of(made_of):
+            how = f"by function entries: {stock['differs']}" if stock.get("differs") else "by a twin's DWARF"
+            yield f"{name} stock", f"build-id {stock.get('build_id')}, probed {how}"
         if source := source_of(made_of):
             yield f"{name} from", f"{source}, sha256 {made_of['source'].get('sha256')}"
         for patch in patches_of(made_of):
@@ -51,6 +54,8 @@ def _commands(run: Run) -> Iterator[str]:
         words += ["--set", f"{key}={value}"]
     image = run.table("image").get("name")
     words += ["--accel", run.accelerator, *(["--image", str(image)] if image else [])]
+    if any(map(stock_of, run.variants.values())):
+        words += ["--drivers", "stock"]
     for name, made_of in sorted(run.variants.items()):
         words += _driver_options(name, made_of)
     yield shlex.join(words)

@@ -15,7 +15,7 @@ from blkproof.analysis.verdict import Bound
 from blkproof.traces.events import PUSHED_IN, UNMAPS_IN, Event
 
 _BACKEND_DOMID = 0
-_GRANTING = {"fe_queue", *PUSHED_IN, "gt_grant", "gt_put_free"}
+_GRANTING = {"fe_queue", "fe_push", *PUSHED_IN, "gt_grant", "gt_put_free"}
 
 
 @rule(
@@ -26,7 +26,7 @@ _GRANTING = {"fe_queue", *PUSHED_IN, "gt_grant", "gt_put_free"}
     obligation="Every page that a request names is granted to the backend's domain from its push to its "
     "response, and holds its data.",
     needs={"fe_queue", "fe_push", "gt_grant", "gt_put_free"},
-    also={"fe_push_more", "fe_push_rest", "fe_response", "fe_connect", "be_request", "be_response"},
+    also={*PUSHED_IN, "fe_response", "fe_connect", "be_request", "be_response"},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ, nr=20), play.io(wire.WRITE, nr=200)),
     breaks=lambda play: play.io(wire.WRITE, skip={"gt_grant"}),
 )
@@ -146,7 +146,7 @@ def _pushed(half: FrontHalf) -> Bound:
     obligation="After the response the frontend ends every grant of a request; what the backend still maps "
     "it keeps, or without persistent grants it stops using the device.",
     needs={"fe_queue", "fe_push", "fe_response", "gt_try_end", "gt_put_free"},
-    also={"fe_push_more", "fe_push_rest"},
+    also={*PUSHED_IN},
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ, nr=20)),
     breaks=lambda play: play.io(wire.WRITE, skip={"gt_try_end", "gt_put_free"}),
 )

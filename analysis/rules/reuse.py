@@ -14,6 +14,7 @@ from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.verdict import Bound, Level
+from blkproof.traces.events import PUSHED_IN
 
 _RESERVED = 8
 """GNTTAB_NR_RESERVED_ENTRIES: references that belong to the toolstack."""
@@ -29,7 +30,7 @@ _Step = tuple[int, FrontHalf | Ending, bool]
     obligation="Grants that the backend kept are used again before new ones are given, the latest first, and "
     "the frontend knows their number.",
     needs={"fe_queue", "fe_push", "fe_response", "gt_grant", "gt_try_end", "gt_put_free"},
-    also={"fe_push_more", "fe_push_rest"},
+    also={*PUSHED_IN},
     obeys=lambda play: (play.burst(3), play.purge([100]), play.recall(), play.io(nr=20)),
     breaks=lambda play: (play.burst(2), play.set(fifo=True).io()),
 )

@@ -10,7 +10,7 @@ from blkproof.analysis.history import History
 from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule, undecidable
 from blkproof.analysis.verdict import Bound
-from blkproof.traces.events import Event
+from blkproof.traces.events import PUSHED_IN, Event
 
 _CLOSING: Final = 5
 _CLOSED: Final = 6
@@ -91,8 +91,7 @@ def _pushed_late(judge: Judge, shut: Event | None, push: Event) -> None:
         "fe_discard",
         "fe_response",
         "fe_recycle",
-        "fe_push_more",
-        "fe_push_rest",
+        *PUSHED_IN,
         "gt_try_end",
     },
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.WRITE, nr=20)),

@@ -15,7 +15,7 @@ from blkproof.analysis.judge import Judge
 from blkproof.analysis.registry import rule
 from blkproof.analysis.rules.common import front_unseen, unseen
 from blkproof.analysis.verdict import Bound
-from blkproof.traces.events import SEGMENTS_IN, Event
+from blkproof.traces.events import PUSHED_IN, SEGMENTS_IN, Event
 
 
 @rule(
@@ -27,7 +27,8 @@ from blkproof.traces.events import SEGMENTS_IN, Event
     "that announces it, and read after.",
     needs={"fe_queue", "fe_push", "be_request"},
     also={
-        *("fe_push_more", "fe_push_rest", *SEGMENTS_IN),
+        *PUSHED_IN,
+        *SEGMENTS_IN,
         *("be_map", "be_map_ret", "be_get", "gt_map", "be_response"),
     },
     obeys=lambda play: (play.io(wire.WRITE), play.io(wire.READ, nr=200), play.io(wire.FLUSH, nr=0)),

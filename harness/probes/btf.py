@@ -9,12 +9,14 @@ import struct
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from blkproof.harness.probes.ctype import Aggregate, Array, CType, Function, Member, Pointer, Scalar, Void
 from blkproof.harness.probes.errors import ProbeError
 from blkproof.harness.probes.site import Site, entry
 from blkproof.harness.probes.term import ExpressionError
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
 
 _MAGIC: Final = 0xEB9F
 _HEADER: Final = struct.Struct("<HBBIIIII")
@@ -39,14 +41,13 @@ _INT_SIGNED: Final = 1
 
 
 class Btf:
-    """Types and functions of one kernel image, looked up by name.
+    """Types and functions of one kernel image, or of one of its modules, looked up by name.
 
     :raise ProbeError: when the file is no little-endian BTF or is cut off.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        data = path.read_bytes()
+    def __init__(self, path: Path, data: bytes | None = None, base: Btf | None = None) -> None:
+        data = path.read_bytes() if data is None else data
         try:
             magic, _version, _flags, length, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
         except struct.error:
@@ -55,13 +56,29 @@ class Btf:
             raise ProbeError(f"{path}: no BTF section (magic {magic:#x} instead of {_MAGIC:#x})")
         if len(data) < length + max(type_off + type_len, str_off + str_len):
             raise ProbeError(f"{path}: BTF section is cut off")
-        self._types = data[length + type_off : length + type_off + type_len]
-        self._strings = data[length + str_off : length + str_off + str_len]
+        # A module's section goes on where the kernel's ends, in its types and in its strings.
+        self._first = len(base._offsets) if base else 0
+        before = (base._types, base._strings) if base else (b"", b"")
+        self._types: bytes = before[0] + data[length + type_off : length + type_off + type_len]
+        self._strings: bytes = before[1] + data[length + str_off : length + str_off + str_len]
         self._made: dict[int, CType] = {}
 
+    @classmethod
+    def of_module(cls, path: Path, kernel: Btf) -> Self:
+        """Read the section of a module, which only says what the kernel's does not."""
+        try:
+            with path.open("rb") as file:
+                section = ELFFile(file).get_section_by_name(".BTF")
+                data = None if section is None else bytes(section.data())
+        except ELFError as broken:
+            raise ProbeError(f"{path}: {broken}; is it a kernel module?") from broken
+        if data is None:
+            raise ProbeError(f"{path}: neither DWARF nor BTF, so nothing says where anything is in it")
+        return cls(path, data, kernel)
+
     def function(self, name: str) -> Function | None:
-        """Return the kernel function of that name, or None."""
-        found = self._find(name, (_FUNC,))
+        """Return the function of that name, or None; of a module's section, only a function of its own."""
+        found = self._find(name, (_FUNC,), range(self._first, len(self._offsets)))
         if found is None:
             return None
         return self._prototype(name, self._raw(self._raw(found)[4])[0])
@@ -70,7 +87,7 @@ class Btf:
         """Return the entry of a function; BTF knows no other place."""
         found = self.function(function)
         if found is None:
-            raise ExpressionError(f"there is no function {function}(); was it renamed?")
+            raise ExpressionError(f"there is no function {function}() in BTF; was it renamed or inlined?")
         if at:
             raise ExpressionError(f"{function}() can only be probed at its entry: BTF knows no lines")
         return (entry(found),)
@@ -80,7 +97,7 @@ class Btf:
 
     def aggregate(self, name: str) -> Aggregate | None:
         """Return the struct or union of that tag, or None."""
-        found = self._find(name, (_STRUCT, _UNION))
+        found = self._find(name, (_STRUCT, _UNION), range(len(self._offsets)))
         made = None if found is None else self._type(found)
         return made if isinstance(made, Aggregate) else None
 
@@ -97,13 +114,13 @@ class Btf:
             at += 12 + _EXTRA.get(kind, 0) + _EXTRA_EACH.get(kind, 0) * (info & 0xFFFF)
         return offsets
 
-    def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
+    def _find(self, name: str, kinds: tuple[int, ...], among: range) -> int | None:
         where = self._strings.find(b"\0" + name.encode() + b"\0") + 1
         if not where:
             return None
-        unpack, types = _TYPE.unpack_from, self._types
-        for number, at in enumerate(self._offsets):
-            name_off, info, _ = unpack(types, at)
+        unpack, types, offsets = _TYPE.unpack_from, self._types, self._offsets
+        for number in among:
+            name_off, info, _ = unpack(types, offsets[number])
             if name_off == where and number and info >> 24 & 0x1F in kinds:
                 return number
         return None

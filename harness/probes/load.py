@@ -11,13 +11,14 @@ from pathlib import Path
 
 from blkproof.harness.probes.compiler import KERNEL, Definition, Probes
 from blkproof.harness.probes.rows import ROWS
+from blkproof.harness.probes.site import TypeSource
 from blkproof.images.drivers import sources_of
 
 
 def load_probes(
     btf: Path, modules: Mapping[str, Path], cache: Path, forgiving: Collection[str] = ()
 ) -> Probes:
-    """Return every probe, compiled with the kernel's BTF and the DWARF and source of each module.
+    """Return every probe, compiled with the kernel's BTF and each module's DWARF and source, or else its BTF.
 
     The result is kept in ``cache`` under the content of all that shaped it: reading debug information
     takes about a second, and a run is to take three.
@@ -41,9 +42,16 @@ def _compile(btf: Path, modules: Mapping[str, Path], forgiving: Collection[str])
     from blkproof.harness.probes.btf import Btf
     from blkproof.harness.probes.compiler import compile_rows
     from blkproof.harness.probes.dwarf import Dwarf
+    from blkproof.images.elf import elf_of
 
-    drivers = {name: Dwarf(path, sources_of(path)) for name, path in modules.items()}
-    return compile_rows(ROWS, {KERNEL: Btf(btf), **drivers}, forgiving)
+    kernel = Btf(btf)
+    drivers: dict[str, TypeSource] = {
+        name: Dwarf(path, sources_of(path))
+        if elf_of(path.read_bytes()).has_dwarf_info()
+        else Btf.of_module(path, kernel)
+        for name, path in modules.items()
+    }
+    return compile_rows(ROWS, {KERNEL: kernel, **drivers}, forgiving)
 
 
 def _key(btf: Path, modules: Mapping[str, Path], forgiving: Collection[str]) -> str:

@@ -47,6 +47,8 @@ _FRONT_SHARED: Final = {
     "s_rsp_prod": "rinfo->ring.sring->rsp_prod",
     "s_rsp_event": "rinfo->ring.sring->rsp_event",
 }
+_PAGE_FILLED: Final = "kunmap_atomic setup segments"
+"""Only an indirect request comes here: fetching through a null pointer would cost a fault each time."""
 _DEV_ID: Final = "((struct blkfront_ring_info *)dev_id)"
 _RETRIED: Final = "container_of(work, struct gntab_unmap_queue_data, gnttab_work)"
 _INDIRECT: Final = "container_of(pages, struct pending_req, indirect_pages)"
@@ -70,6 +72,15 @@ def _request(request: str) -> dict[str, str]:
         "indirect_nr": f"{request}->u.indirect.nr_segments",
         "indirect_handle": f"{request}->u.indirect.handle",
         "indirect_gref": f"{request}->u.indirect.indirect_grefs[:8]",
+    }
+
+
+def _page(event: str) -> dict[str, str]:
+    """Write what an event has of a page with segments."""
+    return {
+        "id": "setup.ring_req->u.rw.id",
+        "nr": "setup.ring_req->u.indirect.nr_segments",
+        "page": _words("setup.segments", PUSHED_IN[event], 1),
     }
 
 
@@ -354,30 +365,26 @@ _FRONTEND: Final = (
         {
             "rinfo": "rinfo",
             **_request("setup.ring_req"),
-            "page": _words("setup.segments", PUSHED_IN["fe_push"], 1),
             "copy": "setup.need_copy",
             "irq": "rinfo->irq",
             **_FRONT_INDICES,
             **_FRONT_SHARED,
         },
         at="final_ring_req ring_req",
+        callers={"rinfo": "setup.rinfo"},
     ),
+    Probe("fe_page", _FRONT, "blkif_queue_rw_req", _page("fe_page"), at=_PAGE_FILLED),
     *(
         Probe(
             event,
             _FRONT,
             "blkif_queue_rw_req",
-            {
-                "id": "setup.ring_req->u.rw.id",
-                "op": "setup.ring_req->operation",
-                "nr": "setup.ring_req->u.indirect.nr_segments",
-                "page": _words("setup.segments", PUSHED_IN[event], 1),
-            },
-            at="final_ring_req ring_req",
-            when=f"op == 6 && nr > {PUSHED_IN[event].start}",
+            _page(event),
+            at=_PAGE_FILLED,
+            when=f"nr > {PUSHED_IN[event].start}",
             asleep_until={"fe_queue": f"nr_phys > {PUSHED_IN[event].start}"},
         )
-        for event in ("fe_push_more", "fe_push_rest")
+        for event in ("fe_page_more", "fe_page_rest")
     ),
     Probe(
         "fe_irq",

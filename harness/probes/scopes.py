@@ -103,7 +103,13 @@ class Scopes:
         returns = self._type_of(copy.die) if entered and not copy.inlined else None
         return Site(function, place, visible, returns)
 
-    # where
+    def variable(self, die: Die) -> Term:
+        """Return a global variable; one that's declared only is another's, and has its symbol there."""
+        if self._operations(die, 0):
+            return locate(self._operations(die, 0), self._type_of(die), self._frame(Copy(die, die), 0))
+        return Term(f"&{name_of(die)}", self._type_of(die), place=True)
+
+    # Section: where
 
     def _entries(self, copy: Copy) -> list[int]:
         """Return where a function is entered; where it was inlined, that may be in several places.
@@ -122,12 +128,6 @@ class Scopes:
         line = origin_of(copy.die).attributes["DW_AT_decl_line"].value
         return sorted({first, *(row.address for row in self._rows(copy, {line}) if row.is_stmt)})
 
-    def variable(self, die: Die) -> Term:
-        """Return a global variable; one that's declared only is another's, and has its symbol there."""
-        if self._operations(die, 0):
-            return locate(self._operations(die, 0), self._type_of(die), self._frame(Copy(die, die), 0))
-        return Term(f"&{name_of(die)}", self._type_of(die), place=True)
-
     def _places(self, copy: Copy, at: str) -> list[int]:
         """Return the instructions that begin a line with the words ``at``; none when all of it is gone.
 
@@ -145,19 +145,25 @@ class Scopes:
         return sorted(found)
 
     def _rows(self, copy: Copy, lines: Collection[int]) -> list[Any]:
-        """Return the line table's rows for some lines of the function's file, within the copy's code."""
+        """Return the line table's rows for some lines of the function's file, within the copy's code.
+
+        Of several lines at one address only the last has code there: it is where the others have ended.
+        They count where nothing else is left of them.
+        """
         file = origin_of(copy.die).attributes["DW_AT_decl_file"].value
         ranges = self._ranges(copy.die)
         states = (entry.state for entry in self._dwarf.line_program_for_CU(copy.die.cu).get_entries())
-        return [
+        rows = [
             state
             for state in states
             if state is not None
             and not state.end_sequence
             and state.file == file
-            and state.line in lines
             and any(low <= state.address < high for low, high in ranges)
         ]
+        owner = {row.address: row.line for row in rows}
+        wanted = [row for row in rows if row.line in lines]
+        return [row for row in wanted if owner[row.address] == row.line] or wanted
 
     def _low(self, die: Die) -> int:
         low = die.attributes.get("DW_AT_low_pc")
@@ -182,7 +188,7 @@ class Scopes:
                 found.append((start + entry.begin_offset, start + entry.end_offset))
         return found
 
-    # what
+    # Section: what
 
     def _visible(self, die: Die, address: int) -> Iterator[Die]:
         """Yield variables from the outermost block to the innermost, each of which hides those before."""

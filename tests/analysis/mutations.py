@@ -58,7 +58,7 @@ def again(event):
 def words(event, where, index, change_word):
     def change(history):
         fields = history[middle(history, event, where)][2]
-        name = {"be_request": "seg", "be_indirect": "seg", "fe_push": "page"}.get(event, "ops")
+        name = {"be_request": "seg", "be_indirect": "seg", "fe_page": "page"}.get(event, "ops")
         array = list(fields[name])
         array[index] = change_word(array[index])
         fields[name] = tuple(array)
@@ -173,7 +173,9 @@ MUTATIONS = [
     Mutation("producer stuck", "ended", "R20", stuck_producer),
     Mutation("rsp_prod beyond the ring", "kept", "R20", put("fe_irq", s_rsp_prod=2**20)),
     Mutation("written over", "kept", "R23", put("be_request", direct(wire.WRITE), handle=9)),
-    Mutation("another segment in the page", "ended", "R23", words("fe_push", indirect, 0, lambda w: w ^ 1)),
+    Mutation(
+        "another segment in the page", "ended", "R23", words("fe_page", lambda f: f["nr"], 0, lambda w: w ^ 1)
+    ),
     Mutation("granted read-only", "kept", "R39", put("gt_grant", lambda f: f["source"] == "guest1", ro=1)),
     Mutation("kept read-only", "kept", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w | 4)),
     Mutation("read-only for a read", "ended", "R40", words("gt_map", lambda f: f["n"], 1, lambda w: w ^ 4)),

@@ -79,8 +79,8 @@ def test_every_segment_of_a_request_is_compared(nr):
     play = Play()
     io = play.io(wire.WRITE, nr)
     assert judged(play).outcome is Outcome.PASS
-    kind = "seg" if nr <= wire.DIRECT_SEGMENTS else "page"
-    event, last = [(row[0], row[2]) for row in play.rows if row[0].startswith("fe_push")][-1]
+    kind, start = ("seg", "fe_push") if nr <= wire.DIRECT_SEGMENTS else ("page", "fe_page")
+    event, last = [(row[0], row[2]) for row in play.rows if row[0].startswith(start)][-1]
     last[kind] = [*last[kind][:-1], last[kind][-1] ^ 1 << 40]
     verdict = judge(history.replay(play.table(), play.facts()))
     assert [finding.rule for finding in verdict.findings] == ["R23"], event

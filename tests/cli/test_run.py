@@ -193,6 +193,12 @@ def test_a_file_that_is_no_patch_costs_no_time(tmp_path, text, says):
         )
 
 
+def test_to_compare_with_stock_drivers_is_refused(own_driver):
+    done = CliRunner().invoke(cli, ["run", "basic", "--compare", "--drivers", "stock", *own_driver])
+    assert done.exit_code == 2
+    assert "leave out --drivers" in done.output
+
+
 def test_to_compare_takes_a_driver_to_compare(tmp_path):
     done = CliRunner().invoke(cli, ["run", "basic", "--compare", "--out", str(tmp_path / "runs")])
     assert done.exit_code == 2

@@ -105,3 +105,30 @@ def test_what_is_no_btf_is_refused(tmp_path, spoil, says):
     path.write_bytes(spoil(w.data()))
     with pytest.raises(ProbeError, match=says):
         Btf(path)
+
+
+def test_a_module_goes_on_where_the_kernel_ends(tmp_path):
+    kernel = BtfWriter()
+    u32 = kernel.integer("unsigned int", 4)
+    kernel.aggregate(STRUCT, "device", 8, [("count", u32, 0)])
+    kernel.function("probe", 0, [("device", u32)])
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(kernel.data())
+    base = Btf(path)
+    assert len(base.function("probe").parameters) == 1
+    module = BtfWriter(kernel)
+    ring = module.aggregate(STRUCT, "ring", 8, [("gnt_c", u32, 32)])
+    module.function("probe", u32, [("ring", module.pointer(ring)), ("count", u32)])
+    split = Btf(path, module.data(), base)
+    assert [name for name, _ in split.function("probe").parameters] == ["ring", "count"]
+    assert split.function("probe").parameters[0][1].target().find("gnt_c").bit_offset == 32
+    assert split.function("probe").returns.name == "unsigned int"
+    assert split.aggregate("device").find("count").type().size == 4
+    assert split.function("absent") is None
+
+
+def test_a_module_without_types_is_refused(tmp_path):
+    path = tmp_path / "not.ko"
+    path.write_bytes(b"#!/bin/sh\n")
+    with pytest.raises(ProbeError, match="is it a kernel module"):
+        Btf.of_module(path, None)

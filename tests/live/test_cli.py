@@ -19,12 +19,13 @@ from blkproof.cli import exits
 from blkproof.images.build import package_tree
 from blkproof.images.recipe import load_recipe
 from blkproof.traces.capture import Capture
+from blkproof.traces.table import EventTable
 
 pytestmark = pytest.mark.live
 
 BLKPROOF = Path(sys.executable).with_name("blkproof")
 BLKBACK = "drivers/block/xen-blkback/blkback.c"
-RULES_DONE = 21
+RULES_DONE = 24
 
 
 def blkproof(*args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -51,6 +52,27 @@ def test_the_four_runs_pass_and_every_rule_decided_something(matrix):
             assert result["decided"] == result["checked"], (name, result)
         decided = {name for name, result in run["rules"].items() if result["decided"]}
         assert {"R9", "R10", "R18", "R19", "R20", "R21", "R22", "R29", "R30", "R31", "R39", "R40"} <= decided
+
+
+def test_the_stock_drivers_of_debian_are_seen_whole(matrix, tmp_path: Path):
+    """The same load gives the same events as the rebuilt drivers, and every rule decides everything."""
+    done = blkproof(
+        *("run", "basic", "--drivers", "stock", "--set", "persistent=on,off"),
+        *("--out", tmp_path / "runs", "--json"),
+    )
+    assert done.returncode == exits.PASS, done.stdout + done.stderr
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    _, rebuilt = matrix
+    for run in runs:
+        assert run["drivers"].keys() == {"xen_blkback", "xen_blkfront"}
+        assert all(made_of["stock"]["differs"] is None for made_of in run["drivers"].values())
+        for name, result in run["rules"].items():
+            assert result["decided"] == result["checked"], (name, result)
+        (other,) = (each for each in rebuilt if each["settings"] == {**each["settings"], **run["settings"]})
+        assert run["settings"] == other["settings"]
+        tables = [EventTable.build(Capture.open(Path(each["capture"]))) for each in (run, other)]
+        for event in ("be_request", "be_response", "fe_queue", "fe_push", "fe_recycle", "be_get", "be_put"):
+            assert tables[0].count(event) == tables[1].count(event), event
 
 
 def test_the_features_show_in_the_counts(matrix):
@@ -116,6 +138,16 @@ def test_explain_tells_what_was_looked_at(matrix):
     done = blkproof("explain", runs[0]["capture"])
     assert done.returncode == exits.PASS
     assert "R40" in done.stdout
+
+
+def test_each_scenario_shows_what_it_is_for(tmp_path: Path):
+    done = blkproof("run", "persistent", "indirect", "queues", "--out", tmp_path / "runs", "--json")
+    assert done.returncode == exits.PASS, done.stdout + done.stderr
+    kept, large, queues = (json.loads(line)["metrics"] for line in done.stdout.splitlines())
+    assert 0 < kept["maps"] < kept["hits"]
+    assert {"1", "32"} <= set(kept["segments"])
+    assert max(map(int, large["segments"])) == 256
+    assert queues["nr_ents"] == 4 * 32
 
 
 def edit(*changes: tuple[str, str]) -> Iterator[str]:

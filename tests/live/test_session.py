@@ -28,7 +28,7 @@ ALWAYS = {
     " be_response be_disconnect be_connect be_thread_start be_thread_stop"
     " be_fe_changed gt_map gt_unmap gt_map_ring gt_unmap_ring gt_unmap_async"
     " xs_write xs_switch ev_notify ev_eoi message mark",
-    "guest1": "fe_queue fe_push fe_irq fe_response fe_connect fe_free fe_be_changed"
+    "guest1": "fe_queue fe_page fe_push fe_irq fe_response fe_connect fe_free fe_be_changed"
     " gt_grant gt_try_end gt_end gt_put_free xs_write xs_switch ev_notify ev_eoi message"
     " mark",
 }
@@ -231,13 +231,13 @@ def test_a_request_of_256_segments_is_seen_whole(run, tmp_path, persistent):
     for rule in verdict.rules.values():
         assert rule.decided == rule.checked, rule
     table = EventTable.build(capture)
-    assert table.count("be_indirect_rest") == table.count("fe_push_rest") > 0
+    assert table.count("be_indirect_rest") == table.count("fe_page_rest") > 0
     assert (table.count("gt_unmap_rest") > 0) == (persistent == "off")
 
 
 def test_what_only_large_requests_need_sleeps_without_them(run):
     table = EventTable.build(run(load_scenario("basic"), {"indirect": "off", "persistent": "off"}))
-    large = kinds("be_indirect_more be_indirect_rest gt_unmap_more gt_unmap_many gt_unmap_rest fe_push_rest")
+    large = kinds("be_indirect_more be_indirect_rest gt_unmap_more gt_unmap_many gt_unmap_rest fe_page_rest")
     assert large <= table.probes["dom0"] | table.probes["guest1"]
     assert not any(table.count(name) for name in large)
 

@@ -7,19 +7,24 @@ TYPEDEF, CONST, FUNC, FUNC_PROTO, FLOAT = 8, 10, 12, 13, 16
 
 
 class BtfWriter:
-    """Collects types; each method returns the new type's id, to be used in later calls.  Id 0 is void."""
+    """Collects types; each method returns the new type's id, to be used in later calls.  Id 0 is void.
 
-    def __init__(self):
+    With `base`, the section of a module: its numbers go on where those of `base` end, and it repeats none of
+    its strings.
+    """
+
+    def __init__(self, base=None):
         self._types = b""
-        self._strings = b"\0"
-        self._count = 0
+        self._strings = b"" if base else b"\0"
+        self._count = base._count if base else 0
+        self._start = len(base._strings) if base else 0
+        self._known = dict(base._known) if base else {"": 0}
 
     def string(self, text):
-        if not text:
-            return 0
-        at = len(self._strings)
-        self._strings += text.encode() + b"\0"
-        return at
+        if text not in self._known:
+            self._known[text] = self._start + len(self._strings)
+            self._strings += text.encode() + b"\0"
+        return self._known[text]
 
     def add(self, kind, name, size_or_type, extra=b"", vlen=0, flag=0):
         self._types += struct.pack("<III", self.string(name), vlen | kind << 24 | flag << 31, size_or_type)

@@ -150,6 +150,24 @@ def test_the_page_says_what_a_driver_was_made_of(run: Callable[..., Run]) -> Non
     assert "--blkback-src linux" in page
 
 
+STOCK = {"patches": [], "source": None, "left_out": [], "stock": {"build_id": "25<7", "differs": None}}
+
+
+@pytest.mark.parametrize(
+    ("differs", "says"),
+    [(None, "by a twin&#39;s DWARF"), (".text+0x10: code", "by function entries: .text+0x10: code")],
+)
+def test_the_page_says_how_stock_drivers_were_probed(
+    run: Callable[..., Run], differs: str | None, says: str
+) -> None:
+    stock = {**STOCK, "stock": {"build_id": "25<7", "differs": differs}}
+    made_of = {"xen_blkback": {**PATCHED["xen_blkback"]}, "xen_blkfront": stock}
+    page = render([run(made_of)])
+    assert f"build-id 25&lt;7, probed {says}" in page
+    assert "--drivers stock --blkback-patch" in page
+    assert run({"xen_blkfront": stock}).drivers == "stock xen-blkfront"
+
+
 def test_titles_tell_the_sides_apart(run: Callable[..., Run]) -> None:
     assert [r.title for r in named([run(), run(TREE)])] == [
         "without",
