@@ -117,6 +117,10 @@ class BackReplay:
         if half is None or half.id != event.id or not half.indirect:
             self._thread(event).half = None
             return
+        call = half.calls[-1] if half.calls else None
+        if call is not None and (not call.indirect or call.end is None or call.end.rc):
+            # Its indirect pages, or later its data, could not be mapped: nothing was read from them now.
+            return
         if event.event == "be_indirect":
             half.read = event
         half.parts |= wire.indirect_segments(event)

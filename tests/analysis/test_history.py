@@ -63,6 +63,18 @@ def test_missed_probes_are_never_blamed(play, data):
     assert verdict.outcome is not Outcome.FAIL, stories(verdict)
 
 
+def test_pages_that_could_not_be_mapped_were_not_read():
+    """Letting go of them looks like having read them, with what an earlier request left behind."""
+    play = Play().set(status=wire.ERROR)
+    stale = {"seg": [0, 0] * 20}
+    play.io(
+        wire.READ, nr=20, be_map_ret={"rc": -5}, be_indirect=stale, skip={"gt_map", "be_add", "be_add_ret"}
+    )
+    verdict = judged(play)
+    assert not {finding.rule for finding in verdict.findings} & {"R30", "R31", "R33"}
+    assert verdict.rules["R30"].decided == 0
+
+
 def test_what_a_cpu_did_before_a_loss_is_not_what_it_does_after():
     """The rest of a request whose beginning was lost does not become part of the one before."""
     play = Play().set(max_indirect=256)
