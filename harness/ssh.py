@@ -21,7 +21,12 @@ _CONNECT_LIMIT_S = 5.0
 _CHUNK = 1 << 15
 # A connection breaks at once when the machine dies; the supervisor needs a moment to say how.
 LOSS_GRACE_S = 5.0
-_REFUSALS = ("Channel closed", "open failed", "Connect failed", "Administratively prohibited")
+_REFUSALS = (
+    *("Channel closed", "open failed", "Connect failed", "Administratively prohibited"),
+    "Unable to open channel",  # paramiko's words when the reason got lost
+)
+_OPENINGS = 5
+_REOPEN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -151,19 +156,22 @@ class Ssh:
             raise SshError(f"{what}: {error or type(error).__name__}") from error
 
     def _open_channel(self) -> paramiko.Channel:
-        """Open a channel, a second time if the first is refused.
+        """Open a channel, and try again for a while when it is refused.
 
         dropbear can refuse a channel that is opened right after another one closes.
         """
         transport = self._transport
         if transport is None:
             raise SshError("SSH: the connection was closed")
-        try:
-            return transport.open_session(timeout=self._connect_limit_s)
-        except paramiko.SSHException as error:
-            if not transport.is_active() or not any(sign in str(error) for sign in _REFUSALS):
-                raise
-            return transport.open_session(timeout=self._connect_limit_s)
+        for left in reversed(range(_OPENINGS)):
+            try:
+                return transport.open_session(timeout=self._connect_limit_s)
+            except paramiko.SSHException as error:
+                refused = any(sign in str(error) for sign in _REFUSALS)
+                if not (left and refused and transport.is_active()):
+                    raise
+            time.sleep(_REOPEN_S)
+        raise AssertionError("the last try returned or raised")
 
     def _attend(
         self, channel: paramiko.Channel, stdin: bytes, output: "_Output", command: str, timeout_s: float
