@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -61,9 +61,14 @@ def agent_files(definitions: Sequence[Definition]) -> dict[str, bytes]:
         files[f"{who}.probes"] = "".join(f"{row.line}\n" for row in own).encode()
         filters = dict.fromkeys(f"{row.event} {row.when}\n" for row in own if row.when)
         files[f"{who}.filters"] = "".join(filters).encode()
-        wakers = dict.fromkeys(row.wake for row in own)
+        wakers = dict.fromkeys(row.wake for row in own if _all_wake(row, {row.event for row in own}))
         files[f"{who}.asleep"] = "".join(wakers).encode()
     return files
+
+
+def _all_wake(row: Definition, armed: Collection[str]) -> bool:
+    """Tell whether all that is to wake a probe is armed: one that could sleep too long stays awake."""
+    return all(line.split()[0] in armed for line in row.wake.splitlines())
 
 
 def refusal(error_log: str, definitions: Sequence[Definition]) -> str | None:

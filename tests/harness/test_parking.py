@@ -9,6 +9,7 @@ BACK = Definition(
 )
 FRONT = Definition("fe_free", "xen_blkfront", "r64:blkproof/fe_free xen_blkfront:get_id id=$retval:u32")
 BOTH = Definition("ev_notify", "vmlinux", "p:blkproof/ev_notify notify irq=%di:s32", "irq > 3")
+WAKER = Definition("gt_unmap", "vmlinux", "p:blkproof/gt_unmap unmap n=%cx:u32")
 SLEEPER = Definition(
     "gt_unmap_more",
     "vmlinux",
@@ -26,14 +27,18 @@ ERROR_LOG = """\
 
 
 def test_each_side_gets_its_own_probes():
-    files = agent_files([BACK, FRONT, BOTH, SLEEPER])
-    assert files["dom0.probes"].decode().splitlines() == [BACK.line, BOTH.line, SLEEPER.line]
+    files = agent_files([BACK, FRONT, BOTH, WAKER, SLEEPER])
+    assert files["dom0.probes"].decode().splitlines() == [BACK.line, BOTH.line, WAKER.line, SLEEPER.line]
     assert files["guest.probes"].decode().splitlines() == [FRONT.line, BOTH.line]
     assert files["dom0.filters"] == b"ev_notify irq > 3\ngt_unmap_more n > 11\n"
     assert files["guest.filters"] == b"ev_notify irq > 3\n"
     assert files["dom0.asleep"] == b"gt_unmap enable_event:blkproof:gt_unmap_more if n > 11\n"
     assert files["guest.asleep"] == b""
     assert {"run.sh", "park.sh", "guest.sh", "salvage.sh", "arm.sh", "lib.sh"} <= files.keys()
+
+
+def test_a_probe_that_nothing_could_wake_stays_awake():
+    assert agent_files([SLEEPER])["dom0.asleep"] == b""
 
 
 def test_other_probes_make_another_state():
